@@ -1,0 +1,571 @@
+"""The contractive autoencoder as a scikit-learn transformer."""
+
+import warnings
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._compat import CallbackSupportMixin, with_callbacks
+from ._version import __version__
+from .engine import inference
+from .engine.activations import ACTIVATIONS
+from .engine.device import PRECISIONS, resolve_device
+from .engine.losses import LOSSES
+from .engine.network import Architecture, Parameters
+from .engine.penalties import contraction, jacobian
+from .engine.training import Trainer
+
+# The learning rate is multiplied by the factor each time that the objective stops
+# improving; after the last reduction, training has converged.
+_REDUCTION_FACTOR = 0.3
+_N_REDUCTIONS = 3
+
+_FLOATS = (np.float64, np.float32)
+
+
+_PRIVATE_FITTED_STATE = ("_architecture", "_training_state")
+
+
+@contextmanager
+def _all_or_nothing(estimator):
+    """Restore the fitted attributes if the block raises."""
+
+    def fitted_state():
+        return {
+            name: value
+            for name, value in vars(estimator).items()
+            if name in _PRIVATE_FITTED_STATE
+            or (name.endswith("_") and not name.startswith("_"))
+        }
+
+    before = fitted_state()
+    try:
+        yield
+    except BaseException:
+        for name in fitted_state():
+            delattr(estimator, name)
+        vars(estimator).update(before)
+        raise
+
+
+class _Plateau:
+    """Counts epochs without improvement; says when to slow down and when to stop."""
+
+    def __init__(self, tol, patience, *, best=np.inf, n_waited=0, n_reductions=0):
+        self.tol = tol
+        self.patience = patience
+        self.best = best
+        self.n_waited = n_waited
+        self.n_reductions = n_reductions
+
+    def update(self, value):
+        """Take the newest value of the watched loss."""
+        if np.isinf(self.best) or value < self.best - self.tol * abs(self.best):
+            self.best = value
+            self.n_waited = 0
+            return
+        self.n_waited += 1
+        if self.n_waited >= self.patience:
+            self.n_waited = 0
+            self.n_reductions += 1
+
+    @property
+    def factor(self):
+        """Factor of the initial learning rate."""
+        return _REDUCTION_FACTOR ** min(self.n_reductions, _N_REDUCTIONS)
+
+    @property
+    def converged(self):
+        return self.n_reductions > _N_REDUCTIONS
+
+    def state(self):
+        return {
+            "best": float(self.best),
+            "n_waited": self.n_waited,
+            "n_reductions": self.n_reductions,
+        }
+
+
+class ContractiveAutoencoderTransformer(
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    CallbackSupportMixin,
+    BaseEstimator,
+):
+    _parameter_constraints: dict = {
+        "n_hidden": [Interval(Integral, 1, None, closed="left")],
+        "lam": [Interval(Real, 0, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "output_activation": [StrOptions({"identity", "sigmoid"})],
+        "loss": [StrOptions(set(LOSSES))],
+        "tied_weights": ["boolean"],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "device": [str],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_hidden=64,
+        *,
+        lam=0.1,
+        activation="sigmoid",
+        output_activation="identity",
+        loss="squared_error",
+        tied_weights=True,
+        learning_rate_init=0.003,
+        batch_size=128,
+        max_iter=200,
+        tol=1e-3,
+        n_iter_no_change=3,
+        early_stopping=False,
+        validation_fraction=0.1,
+        precision="float32",
+        device="auto",
+        warm_start=False,
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_hidden = n_hidden
+        self.lam = lam
+        self.activation = activation
+        self.output_activation = output_activation
+        self.loss = loss
+        self.tied_weights = tied_weights
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.precision = precision
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Fit the model to the data.
+
+        Ctrl-C stops the training with a warning and keeps the last finished epoch.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data. It is not modified.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : ContractiveAutoencoderTransformer
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are invalid, or if the objective becomes
+            infinite or NaN. An estimator that was fitted before stays as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training reached ``max_iter`` before it converged.
+        """
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        continues = self.warm_start and self.__sklearn_is_fitted__()
+        with _all_or_nothing(self):
+            data, validation_data, rng = self._validated(X, continues)
+            with self._explained_divergence(data):
+                trainer, plateau, curves = self._start(data, rng, continues)
+                kept = None
+                lowest = np.inf
+                stop = False
+                try:
+                    for _ in range(self.max_iter):
+                        task = context.subcontext(task_name="epoch")
+                        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+                        loss = self._run_epoch(trainer, curves, validation_data)
+                        snapshot = trainer.snapshot()
+                        if loss < lowest or validation_data is None:
+                            kept, lowest = snapshot, loss
+                        plateau.update(loss)
+                        trainer.scale_learning_rate(plateau.factor)
+                        stop = task.call_on_fit_task_end(
+                            estimator=self,
+                            X=X,
+                            y=y,
+                            reconstruction_attributes=lambda snapshot=snapshot: (
+                                self._fitted_attributes(trainer, curves, snapshot)
+                            ),
+                        )
+                        if stop or plateau.converged:
+                            break
+                    else:
+                        warnings.warn(
+                            f"Maximum iterations ({self.max_iter}) reached and the "
+                            "optimization hasn't converged yet. Increase max_iter "
+                            "or tol.",
+                            ConvergenceWarning,
+                        )
+                except KeyboardInterrupt:
+                    if kept is None:
+                        raise
+                    stop = True
+                    warnings.warn("Training interrupted by user.")
+            vars(self).update(self._fitted_attributes(trainer, curves, kept))
+            self._training_state = (
+                None if plateau.converged else self._state(trainer, plateau)
+            )
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=dict
+        )
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Train for one epoch on a chunk of the data.
+
+        It goes on from the current parameters, with the learning rate as it is, and
+        doesn't look for convergence. The first call takes the initial parameters from
+        its chunk, which should hold several hundred rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data. It is not modified.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : ContractiveAutoencoderTransformer
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As for `fit`, and if ``early_stopping=True``, which needs whole fits.
+        """
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        continues = self.__sklearn_is_fitted__()
+        with _all_or_nothing(self):
+            data, _, rng = self._validated(X, continues)
+            with self._explained_divergence(data):
+                trainer, plateau, curves = self._start(data, rng, continues)
+                self._run_epoch(trainer, curves)
+            vars(self).update(self._fitted_attributes(trainer, curves))
+            self._training_state = self._state(trainer, plateau)
+        return self
+
+    def _validated(self, X, continues):
+        """Return the training data, the validation data or None, and the RNG."""
+        loss = LOSSES[self.loss]
+        if self.output_activation not in loss.output_activations:
+            raise ValueError(
+                f"loss={self.loss!r} requires output_activation to be one of "
+                f"{loss.output_activations}. Got {self.output_activation!r} instead."
+            )
+        X = validate_data(
+            self, X, dtype=[*_FLOATS, np.uint8], order="C", reset=not continues
+        )
+        self._check_range(X)
+        rng = check_random_state(self.random_state)
+        if not self.early_stopping:
+            return X, None, rng
+        return *train_test_split(
+            X, test_size=self.validation_fraction, random_state=rng
+        ), rng
+
+    def _start(self, X, rng, continues):
+        """Return the trainer, the plateau and the curves, new or continued."""
+        architecture = Architecture(
+            (X.shape[1], self.n_hidden),
+            self.activation,
+            self.output_activation,
+            bool(self.tied_weights),
+        )
+        state = {}
+        curves = {"objective": [], "reconstruction": [], "contraction": []}
+        if continues:
+            if architecture != self._fitted_architecture:
+                raise ValueError(
+                    "n_hidden, activation, output_activation and tied_weights can't "
+                    "change when training continues (partial_fit, or fit with "
+                    f"warm_start=True). Got {architecture}, but the model was fitted "
+                    f"with {self._fitted_architecture}."
+                )
+            state = self._training_state or {}
+            curves = {name: list(values) for name, values in self.history_.items()}
+            curves["objective"] = list(self.loss_curve_)
+        plateau = _Plateau(
+            self.tol, self.n_iter_no_change, **state.get("plateau", {})
+        )
+        trainer = Trainer(
+            architecture,
+            X,
+            self._arrays if continues else None,
+            loss=self.loss,
+            lam=self.lam,
+            learning_rate=self.learning_rate_init,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            device=resolve_device(self.device),
+            seed=rng.randint(np.iinfo(np.int32).max),
+            state=state.get("trainer"),
+        )
+        trainer.scale_learning_rate(plateau.factor)
+        return trainer, plateau, curves
+
+    def _run_epoch(self, trainer, curves, validation_data=None):
+        """Train for one epoch; return the loss to watch."""
+        report = next(trainer.epochs())
+        for name, value in report._asdict().items():
+            curves[name].append(value)
+        loss = report.objective
+        if validation_data is not None:
+            loss = trainer.mean_objective(validation_data)
+            curves.setdefault("validation_loss", []).append(loss)
+        if self.verbose:
+            values = ", ".join(
+                f"{name} = {values[-1]:.6g}" for name, values in curves.items()
+            )
+            print(f"Epoch {len(curves['objective'])}: {values}")
+        return loss
+
+    def _fitted_attributes(self, trainer, curves, snapshot=None):
+        arrays = trainer.arrays(snapshot)
+        history = {name: np.array(values) for name, values in curves.items()}
+        loss_curve = history.pop("objective")
+        return {
+            "encoder_coefs_": arrays.encoder_weights,
+            "encoder_intercepts_": arrays.encoder_biases,
+            "decoder_coefs_": arrays.decoder_weights,
+            "decoder_intercepts_": arrays.decoder_biases,
+            "loss_curve_": loss_curve,
+            "history_": history,
+            "n_iter_": len(loss_curve),
+            "n_features_in_": self.n_features_in_,
+            "_architecture": tuple(trainer.architecture),
+        }
+
+    @staticmethod
+    def _state(trainer, plateau):
+        return {"trainer": trainer.state(), "plateau": plateau.state()}
+
+    def _check_range(self, X):
+        if LOSSES[self.loss].unit_interval and (X.min() < 0 or X.max() > 1):
+            raise ValueError(
+                f"loss={self.loss!r} requires X in the range [0, 1]. Got values from "
+                f"{X.min()} to {X.max()}; scale X, with MinMaxScaler(clip=True) say."
+            )
+
+    @contextmanager
+    def _explained_divergence(self, X):
+        try:
+            yield
+        except FloatingPointError as error:
+            raise ValueError(
+                f"Training diverged: {error}. The largest absolute value in X is "
+                f"{np.abs([X.min(), X.max()]).max():.3g} and learning_rate_init="
+                f"{self.learning_rate_init}. Scale X, with StandardScaler or "
+                "MinMaxScaler say, or lower learning_rate_init."
+            ) from error
+
+    # What the fitted model computes
+
+    def transform(self, X):
+        """Encode the data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data to encode.
+
+        Returns
+        -------
+        H : ndarray of shape (n_samples, n_hidden)
+            The hidden representation h(x) = s(x W + b), in the floating-point dtype of
+            X (float64 where X has none).
+        """
+        return self._map_rows(inference.code, self._validate_rows(X))
+
+    def inverse_transform(self, X):
+        """Decode hidden representations.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_hidden)
+            What `transform` returned, or other points of the hidden space.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            The reconstructions, in the floating-point dtype of X.
+        """
+        check_is_fitted(self)
+        X = check_array(X, dtype=_FLOATS, input_name="X", estimator=self)
+        if X.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__}."
+                f"inverse_transform is expecting {self._n_features_out} features as "
+                "input."
+            )
+        return self._map_rows(inference.decoded, X)
+
+    def score_samples(self, X):
+        """Compute minus the reconstruction loss of each sample.
+
+        Low values mark samples unlike those that the model was fitted to.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data; in [0, 1] if ``loss="cross_entropy"``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Minus the loss, summed over features; the penalty is not part of it.
+        """
+        X = self._validate_rows(X)
+        self._check_range(X)
+        return -self._map_rows(inference.reconstruction_loss(self.loss), X)
+
+    def score(self, X, y=None):
+        """Compute the mean of `score_samples`: higher is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data; in [0, 1] if ``loss="cross_entropy"``.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        score : float
+            Minus the reconstruction loss, summed over features, mean over samples.
+        """
+        return float(self.score_samples(X).mean())
+
+    def jacobian(self, X):
+        """Compute the Jacobian of the encoder at each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        jacobians : ndarray of shape (n_samples, n_hidden, n_features)
+            ``jacobians[n, j, i]`` is ∂h_j/∂x_i at sample n.
+        """
+        X = self._validate_rows(X)
+        entries = self._n_features_out * self.n_features_in_
+        return self._map_rows(jacobian, X, entries_per_row=entries)
+
+    def contraction(self, X):
+        """Compute the penalty ‖J(x)‖²_F of each sample, without its Jacobian.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        norms : ndarray of shape (n_samples,)
+            Squared Frobenius norms of the encoder's Jacobian: how much the hidden
+            representation moves with the input (Rifai et al. [1]_, equation 1).
+        """
+        return self._map_rows(contraction, self._validate_rows(X))
+
+    def _validate_rows(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=_FLOATS, reset=False)
+
+    def _map_rows(self, function, X, **kwargs):
+        return inference.map_rows(
+            function,
+            self._fitted_architecture,
+            self._arrays,
+            X,
+            device=resolve_device(self.device),
+            **kwargs,
+        )
+
+    # Views of the fitted attributes
+
+    @property
+    def components_(self):
+        """Filters of the first layer, shape (n_hidden, n_features)."""
+        return self.encoder_coefs_[0].T
+
+    @property
+    def _arrays(self):
+        return Parameters(
+            self.encoder_coefs_,
+            self.encoder_intercepts_,
+            self.decoder_coefs_,
+            self.decoder_intercepts_,
+        )
+
+    @property
+    def _fitted_architecture(self):
+        # Kept as a plain tuple so that a pickle doesn't depend on the engine.
+        return Architecture(*self._architecture)
+
+    @property
+    def _n_features_out(self):
+        return self.encoder_coefs_[-1].shape[1]
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "encoder_coefs_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_skcae_version": __version__}
+
+    def __setstate__(self, state):
+        version = state.pop("_skcae_version", "unknown")
+        if version != __version__:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=f"skcae {__version__}",
+                    original_sklearn_version=f"skcae {version}",
+                )
+            )
+        super().__setstate__(state)

@@ -1,0 +1,83 @@
+"""Arrays to batches: shuffled for training, in order for everything else."""
+
+import numpy as np
+import torch
+
+# Entries of the widest intermediate result of one block of rows.
+_BLOCK_ENTRIES = 2**22
+
+
+def as_tensor(array):
+    """Return a tensor that shares the array's memory where PyTorch can share it.
+
+    Read-only, negatively strided and foreign-endian arrays are copied first.
+    """
+    native = array.dtype.newbyteorder("=")
+    if (
+        not array.flags.writeable
+        or not array.dtype.isnative
+        or any(stride < 0 for stride in array.strides)
+    ):
+        array = array.astype(native, order="C", copy=True)
+    return torch.from_numpy(array)
+
+
+class ShuffledBatches:
+    """The rows of an array in random batches, in the training's number format.
+
+    Iterating gives one epoch: every row once, the last batch smaller where it must be.
+    A batch is valid until the next one is asked for; they share one buffer.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Of any real dtype; the cast to ``dtype`` happens batch by batch.
+    batch_size : int
+    dtype : torch.dtype
+    device : torch.device
+    generator : torch.Generator
+        On the CPU. Each epoch draws one permutation from it.
+    """
+
+    def __init__(self, X, *, batch_size, dtype, device, generator):
+        self._rows = as_tensor(np.ascontiguousarray(X)).to(device)
+        self.n_samples, n_features = self._rows.shape
+        self.batch_size = min(batch_size, self.n_samples)
+        self.dtype = dtype
+        self.device = device
+        self.generator = generator
+        shape = (self.batch_size, n_features)
+        self._gathered = torch.empty(shape, dtype=self._rows.dtype, device=device)
+        self._batch = (
+            self._gathered
+            if self._rows.dtype == dtype
+            else torch.empty(shape, dtype=dtype, device=device)
+        )
+
+    def __iter__(self):
+        order = torch.randperm(self.n_samples, generator=self.generator, device="cpu")
+        for index in order.to(self.device).split(self.batch_size):
+            gathered = self._gathered[: len(index)]
+            torch.index_select(self._rows, 0, index, out=gathered)
+            batch = self._batch[: len(index)]
+            if self._batch is not self._gathered:
+                batch.copy_(gathered)
+            yield batch
+
+    def sample(self, n_samples):
+        """Return at most ``n_samples`` rows drawn without replacement, as a copy."""
+        order = torch.randperm(self.n_samples, generator=self.generator, device="cpu")
+        index = order[:n_samples].to(self.device)
+        return self._rows.index_select(0, index).to(self.dtype)
+
+
+def block_rows(entries_per_row):
+    """Return how many rows to compute at once so that memory stays bounded."""
+    return max(1, _BLOCK_ENTRIES // entries_per_row)
+
+
+def row_blocks(X, *, dtype, device, n_rows):
+    """Yield (slice, tensor) for consecutive blocks of at most ``n_rows`` rows."""
+    for start in range(0, len(X), n_rows):
+        rows = slice(start, min(start + n_rows, len(X)))
+        yield rows, as_tensor(X[rows]).to(device=device, dtype=dtype)

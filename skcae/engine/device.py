@@ -1,0 +1,66 @@
+"""Devices, number formats and random generators, named by plain strings and ints."""
+
+import functools
+
+import torch
+
+PRECISIONS = {
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
+
+def isolated(function):
+    """Run ``function`` without recording gradients, whatever the caller's grad mode.
+
+    The caller may be in ``torch.inference_mode()``, whose tensors can't be updated
+    outside of it; so this leaves that mode. Both settings are per thread and restored.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with torch.inference_mode(False), torch.no_grad():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def resolve_device(name):
+    """Return the `torch.device` that ``name`` means on this machine.
+
+    Parameters
+    ----------
+    name : str
+        "auto" (CUDA if there is one, else the CPU), or what `torch.device` accepts.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    allowed = "'auto', 'cpu', 'cuda', 'cuda:<index>' or 'mps'"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device must be {allowed}. Got {name!r} instead.")
+    available = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }[device.type]
+    if (device.index or 0) >= available:
+        raise ValueError(
+            f"device={name!r} is not available: this machine has {available} "
+            f"device(s) of type {device.type!r}. Use device='auto' or 'cpu'."
+        )
+    return device
+
+
+def make_generator(seed):
+    """Return a generator on the CPU, so that draws don't depend on the device."""
+    return torch.Generator(device="cpu").manual_seed(int(seed))

@@ -1,0 +1,89 @@
+"""Reconstruction losses: summed over features, one value per sample.
+
+``LOSSES`` is the only list of losses: parameter validation, the oracle tests and the
+documentation read it. To add one, add one entry.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from .activations import ACTIVATIONS, _softplus
+
+
+class Loss(NamedTuple):
+    """A reconstruction loss of the decoder's last pre-activation z and the input x.
+
+    Attributes
+    ----------
+    per_sample : callable
+        ``per_sample(z, x, output)`` is the loss summed over features, of shape
+        (n_samples,), for ``output`` an `Activation`; differentiable by autograd.
+    sum_and_gradient : callable
+        ``sum_and_gradient(z, x, output, scratch)`` is the loss summed over the batch,
+        a float32 (or wider) scalar tensor. It overwrites z with the gradient of that
+        sum with respect to z. ``scratch`` is a tensor like z.
+    output_activations : tuple of str
+        The output activations with which the loss makes sense.
+    unit_interval : bool
+        Whether the data must lie in [0, 1].
+    """
+
+    per_sample: Callable
+    sum_and_gradient: Callable
+    output_activations: tuple
+    unit_interval: bool
+
+
+def _total(t):
+    """Sum of all entries, accumulated in at least float32."""
+    return t.sum(dtype=torch.promote_types(t.dtype, torch.float32))
+
+
+def _dot(t, u):
+    """Sum of products; in low precision the products are rounded but not their sum."""
+    if t.dtype.itemsize < 4:
+        return _total(t * u)
+    return torch.dot(t.view(-1), u.view(-1))
+
+
+def _squared_error(z, x, output):
+    return (output.value(z) - x).square().sum(dim=1)
+
+
+def _squared_error_gradient(z, x, output, scratch):
+    if output is ACTIVATIONS["identity"]:
+        residual = z.sub_(x)
+        total = _dot(residual, residual)
+        residual.mul_(2)
+        return total
+    y = output.value(z, out=scratch)
+    output.derivative(z, y, out=z)
+    residual = y.sub_(x)
+    z.mul_(residual).mul_(2)
+    return _dot(residual, residual)
+
+
+def _cross_entropy(z, x, output):
+    # -x log(y) - (1 - x) log(1 - y) with y = sigmoid(z), without computing log(y).
+    return (_softplus(z) - x * z).sum(dim=1)
+
+
+def _cross_entropy_gradient(z, x, output, scratch):
+    total = _total(_softplus(z, out=scratch)) - _dot(x, z)
+    output.value(z, out=z).sub_(x)
+    return total
+
+
+LOSSES = {
+    "cross_entropy": Loss(
+        _cross_entropy, _cross_entropy_gradient, ("sigmoid",), unit_interval=True
+    ),
+    "squared_error": Loss(
+        _squared_error,
+        _squared_error_gradient,
+        tuple(sorted(ACTIVATIONS)),
+        unit_interval=False,
+    ),
+}

@@ -1,0 +1,203 @@
+"""Parameters of an autoencoder, their initialisation, and encode / decode."""
+
+from typing import NamedTuple
+
+import torch
+
+from .activations import ACTIVATIONS
+from .device import isolated
+
+
+class Parameters(NamedTuple):
+    """Weights of shape (fan_in, fan_out) and biases of shape (fan_out,), by layer.
+
+    The decoder weights of a tied network are the transposes of the encoder's.
+    """
+
+    encoder_weights: list
+    encoder_biases: list
+    decoder_weights: list
+    decoder_biases: list
+
+
+class Architecture(NamedTuple):
+    """What defines the network apart from its parameters.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Number of features, then the number of units of each encoder layer. The
+        decoder mirrors them.
+    activation : str
+        A key of ``ACTIVATIONS``: of every layer but the decoder's last.
+    output_activation : str
+        A key of ``ACTIVATIONS``: of the decoder's last layer.
+    tied : bool
+        Whether the decoder weights are the transposes of the encoder's.
+    """
+
+    sizes: tuple
+    activation: str = "sigmoid"
+    output_activation: str = "identity"
+    tied: bool = False
+
+    @property
+    def depth(self):
+        """Number of encoder layers."""
+        return len(self.sizes) - 1
+
+    def shapes(self):
+        """Shapes of all blocks, in the order in which they lie in a flat vector."""
+        fans = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        mirrored = [(fan_out, fan_in) for fan_in, fan_out in reversed(fans)]
+        weights = fans if self.tied else fans + mirrored
+        return weights + [(fan_out,) for _, fan_out in fans + mirrored]
+
+    def n_parameters(self):
+        """Length of the flat vector that holds all parameters."""
+        return sum(torch.Size(shape).numel() for shape in self.shapes())
+
+    def view(self, flat):
+        """Return the `Parameters` whose entries are views of the vector ``flat``."""
+        shapes = self.shapes()
+        blocks = flat.split([torch.Size(shape).numel() for shape in shapes])
+        blocks = [b.view(shape) for b, shape in zip(blocks, shapes, strict=True)]
+        depth, n_weights = self.depth, len(blocks) - 2 * self.depth
+        weights, biases = blocks[:n_weights], blocks[n_weights:]
+        encoder_weights = weights[:depth]
+        decoder_weights = weights[depth:] or [w.T for w in reversed(encoder_weights)]
+        return Parameters(
+            encoder_weights, biases[:depth], decoder_weights, biases[depth:]
+        )
+
+    def flatten(self, parameters):
+        """Return the new flat vector that holds copies of ``parameters``."""
+        weights = list(parameters.encoder_weights)
+        if not self.tied:
+            weights += parameters.decoder_weights
+        biases = [*parameters.encoder_biases, *parameters.decoder_biases]
+        return torch.cat([block.reshape(-1) for block in weights + biases])
+
+
+def encode(architecture, parameters, x):
+    """Return every layer's pre-activation and activation: ([a_1, ...], [h_1, ...])."""
+    activation = ACTIVATIONS[architecture.activation]
+    pre_activations, activations = [], []
+    h = x
+    for weight, bias in zip(
+        parameters.encoder_weights, parameters.encoder_biases, strict=True
+    ):
+        a = torch.addmm(bias, h, weight)
+        h = activation.value(a)
+        pre_activations.append(a)
+        activations.append(h)
+    return pre_activations, activations
+
+
+def decode(architecture, parameters, h):
+    """Return the decoder's last pre-activation z; the reconstruction is s_out(z)."""
+    activation = ACTIVATIONS[architecture.activation]
+    layers = zip(parameters.decoder_weights, parameters.decoder_biases, strict=True)
+    for i, (weight, bias) in enumerate(layers):
+        if i > 0:
+            h = activation.value(h)
+        h = torch.addmm(bias, h, weight)
+    return h
+
+
+# Limits of the standard deviation of a new encoder's pre-activations: beyond the first,
+# bounded activations saturate; the second leaves a free decoder most of the work.
+_MAX_SPREAD = 2.0
+_UNTIED_SPREAD = 0.25
+
+
+def _principal_basis(centred, rank, generator):
+    """Orthonormal basis (n_features, rank) of the rows' leading principal subspace.
+
+    A randomised range finder with two power iterations (Halko, Martinsson and Tropp,
+    SIAM Review 2011, algorithm 4.4).
+    """
+    shape = (centred.shape[1], rank)
+    basis = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    basis = basis.to(centred)
+    for _ in range(3):
+        basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
+    return basis
+
+
+def _initial_encoder_layer(architecture, rows, n_hidden, generator):
+    mean = rows.mean(dim=0)
+    centred = rows - mean
+    rank = min(n_hidden, rows.shape[1])
+    basis = _principal_basis(centred, rank, generator)
+    # `mix` has orthonormal columns: it spreads the directions evenly over the units,
+    # so that weight @ weight.T = basis @ basis.T.
+    shape = (n_hidden, rank)
+    mix = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    weight = basis @ torch.linalg.qr(mix.to(rows)).Q.T
+    # With x ↦ s(x W) ≈ slope · x W, a tied decoder inverts W / √slope.
+    a = weight.new_tensor([-1e-3, 1e-3])
+    activation = ACTIVATIONS[architecture.activation]
+    slope = activation.derivative(a, activation.value(a)).mean()
+    weight /= slope.sqrt()
+    spread = (centred @ weight).square().mean().sqrt()
+    if spread > 0:
+        weight *= (
+            (_MAX_SPREAD / spread).clamp(max=1)
+            if architecture.tied
+            else _UNTIED_SPREAD / spread
+        )
+    return weight, -(mean @ weight)
+
+
+def _least_squares(inputs, targets):
+    """Weights of the ridge regression of centred targets on centred inputs."""
+    inputs = inputs - inputs.mean(dim=0)
+    gram = inputs.T @ inputs
+    tiny = torch.finfo(gram.dtype).tiny
+    gram.diagonal().add_(1e-3 * gram.diagonal().mean() + tiny)
+    return torch.linalg.solve(gram, inputs.T @ (targets - targets.mean(dim=0)))
+
+
+@isolated
+def initialise(architecture, sample, generator):
+    """Draw parameters that start near the best linear autoencoder of the sample.
+
+    Each encoder layer maps its centred input to a random rotation of its leading
+    principal components. An untied decoder layer is the ridge regression that
+    reconstructs the layer's input; a tied one is given, which fixes the scale of the
+    encoder instead. Decoder biases match the means.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    sample : Tensor of shape (n_samples, n_features)
+        Rows of the training data, in the device and precision of the result.
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    flat : Tensor of shape (n_parameters,)
+    """
+    activation = ACTIVATIONS[architecture.activation]
+    weights, biases, inputs = [], [], [sample]
+    for n_hidden in architecture.sizes[1:]:
+        weight, bias = _initial_encoder_layer(
+            architecture, inputs[-1], n_hidden, generator
+        )
+        weights.append(weight)
+        biases.append(bias)
+        inputs.append(activation.value(inputs[-1] @ weight + bias))
+    decoder_weights, decoder_biases = [], []
+    for weight in reversed(weights):
+        code, target = inputs.pop(), inputs[-1]
+        if not architecture.tied:
+            weight_out = _least_squares(code, target)
+        else:
+            weight_out = weight.T
+        decoder_weights.append(weight_out)
+        decoder_biases.append(target.mean(dim=0) - code.mean(dim=0) @ weight_out)
+    return architecture.flatten(
+        Parameters(weights, biases, decoder_weights, decoder_biases)
+    )

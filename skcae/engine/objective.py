@@ -1,0 +1,175 @@
+"""The objective, reconstruction + lam · contraction, and its gradient.
+
+Two ways to the same gradient share one interface: ``gradient(x)`` writes the gradient
+of the batch's mean objective into ``gradient.gradient`` and returns the batch's summed
+reconstruction loss and summed penalty as scalar tensors, without waiting for a device.
+"""
+
+import torch
+
+from .activations import ACTIVATIONS
+from .losses import LOSSES, _dot
+from .network import decode, encode
+from .penalties import contraction
+
+
+def objective(architecture, parameters, x, *, loss="squared_error"):
+    """Both terms of the objective, per sample and differentiable.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    parameters : Parameters
+    x : Tensor of shape (n_samples, n_features)
+    loss : str, default="squared_error"
+        A key of ``LOSSES``.
+
+    Returns
+    -------
+    reconstruction : Tensor of shape (n_samples,)
+        Reconstruction loss, summed over features.
+    penalty : Tensor of shape (n_samples,)
+        ‖J_h(x)‖²_F. The objective is the mean of reconstruction + lam · penalty.
+    """
+    encoding = encode(architecture, parameters, x)
+    z = decode(architecture, parameters, encoding[1][-1])
+    output = ACTIVATIONS[architecture.output_activation]
+    reconstruction = LOSSES[loss].per_sample(z, x, output)
+    return reconstruction, contraction(architecture, parameters, x, encoding)
+
+
+def make_gradient(architecture, flat, **kwargs):
+    """Return the fastest gradient for the architecture: closed form for one layer."""
+    kind = ClosedFormGradient if architecture.depth == 1 else AutogradGradient
+    return kind(architecture, flat, **kwargs)
+
+
+class _Gradient:
+    """What both kinds share: the parameters, their gradient, the arithmetic.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    flat : Tensor of shape (n_parameters,)
+        The parameters, read anew at every call.
+    loss : str
+        A key of ``LOSSES``.
+    lam : float
+        Weight λ >= 0 of the penalty.
+    batch_size : int
+        The largest number of rows in a batch.
+    dtype : torch.dtype
+        The arithmetic, which is the batches' dtype too. Where it is narrower than
+        that of ``flat``, parameters and gradient are cast from and to the latter's.
+    """
+
+    def __init__(self, architecture, flat, *, loss, lam, batch_size, dtype):
+        self.architecture = architecture
+        self.flat = flat
+        self.loss = LOSSES[loss]
+        self.lam = lam
+        self.batch_size = batch_size
+        self.dtype = dtype
+        self.output = ACTIVATIONS[architecture.output_activation]
+        self.gradient = torch.zeros_like(flat)
+
+
+class AutogradGradient(_Gradient):
+    """The gradient by reverse-mode differentiation: for every architecture."""
+
+    def __call__(self, x):
+        with torch.enable_grad():
+            leaf = self.flat.detach().requires_grad_()
+            parameters = self.architecture.view(leaf.to(self.dtype))
+            encoding = encode(self.architecture, parameters, x)
+            z = decode(self.architecture, parameters, encoding[1][-1])
+            reconstruction = self.loss.per_sample(z, x, self.output)
+            penalty = contraction(self.architecture, parameters, x, encoding)
+            sums = [t.to(self.flat.dtype).sum() for t in (reconstruction, penalty)]
+            mean = (sums[0] + self.lam * sums[1]) / len(x)
+            (gradient,) = torch.autograd.grad(mean, leaf)
+        self.gradient.copy_(gradient)
+        return sums[0].detach(), sums[1].detach()
+
+
+class ClosedFormGradient(_Gradient):
+    """The gradient of a one-layer model, written out: five matrix products in all.
+
+    With w²_j = Σ_i W_ij², R = ∂loss/∂z and the sums over the n rows of the batch,
+
+        ∂/∂V = Hᵀ R / n
+        A    = s' ∘ (R Vᵀ + 2 lam s'' ∘ w²)
+        ∂/∂W = Xᵀ A / n + 2 lam W ∘ (Σ_n s'²) / n
+
+    and the column means of A and R are the gradients of the biases; the two weights'
+    add up where they are tied. All work happens in buffers allocated once.
+    """
+
+    def __init__(self, architecture, flat, **kwargs):
+        super().__init__(architecture, flat, **kwargs)
+        n_features, n_hidden = architecture.sizes
+        self.activation = ACTIVATIONS[architecture.activation]
+        casts = self.dtype != flat.dtype
+        self._flat = flat.to(self.dtype) if casts else flat
+        self._gradient = self.gradient.to(self.dtype) if casts else self.gradient
+        self._parameters = architecture.view(self._flat)
+        self._views = architecture.view(self._gradient)
+
+        def empty(*shape):
+            return torch.empty(shape, dtype=self.dtype, device=flat.device)
+
+        self._hidden_buffers = [empty(self.batch_size, n_hidden) for _ in range(4)]
+        self._feature_buffers = [empty(self.batch_size, n_features) for _ in range(2)]
+        self._squared_weight = empty(n_features, n_hidden)
+        self._column_norms = empty(n_hidden)
+        self._column_sums = empty(n_hidden)
+
+    def __call__(self, x):
+        n_samples = len(x)
+        if self._flat is not self.flat:
+            self._flat.copy_(self.flat)
+        (weight,), (bias,), (decoder_weight,), (decoder_bias,) = self._parameters
+        (d_weight,), (d_bias,), (d_decoder_weight,), (d_decoder_bias,) = self._views
+        a, h, d, d2 = (buffer[:n_samples] for buffer in self._hidden_buffers)
+        z, scratch = (buffer[:n_samples] for buffer in self._feature_buffers)
+
+        torch.addmm(bias, x, weight, out=a)
+        h = self.activation.value(a, out=h)
+        torch.addmm(decoder_bias, h, decoder_weight, out=z)
+        reconstruction = self.loss.sum_and_gradient(z, x, self.output, scratch)
+        self.activation.derivative(a, h, out=d)
+        torch.mul(weight, weight, out=self._squared_weight)
+        column_norms = torch.sum(self._squared_weight, dim=0, out=self._column_norms)
+
+        # From here on a holds A, the gradient with respect to the pre-activations.
+        if self.lam > 0:
+            self.activation.second_derivative(a, h, d, out=d2)
+            d2.mul_(column_norms)
+            torch.addmm(d2, z, decoder_weight.T, beta=2 * self.lam, out=a)
+        else:
+            torch.mm(z, decoder_weight.T, out=a)
+        a.mul_(d)
+        column_sums = torch.sum(d.square_(), dim=0, out=self._column_sums)
+        penalty = _dot(column_sums, column_norms)
+
+        torch.addmm(
+            d_weight, x.T, a, beta=0, alpha=1 / n_samples, out=d_weight
+        )
+        if self.architecture.tied:
+            d_weight.addmm_(z.T, h, alpha=1 / n_samples)
+        else:
+            torch.addmm(
+                d_decoder_weight,
+                h.T,
+                z,
+                beta=0,
+                alpha=1 / n_samples,
+                out=d_decoder_weight,
+            )
+        if self.lam > 0:
+            d_weight.addcmul_(weight, column_sums, value=2 * self.lam / n_samples)
+        torch.sum(a, dim=0, out=d_bias).div_(n_samples)
+        torch.sum(z, dim=0, out=d_decoder_bias).div_(n_samples)
+        if self._gradient is not self.gradient:
+            self.gradient.copy_(self._gradient)
+        return reconstruction, penalty

@@ -1,0 +1,219 @@
+"""The training loop: a generator that yields one report per epoch."""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
+from .device import PRECISIONS, isolated, make_generator
+from .network import Parameters, initialise
+from .objective import make_gradient, objective
+
+
+class EpochReport(NamedTuple):
+    """Means over the samples of one epoch, as seen while training on them.
+
+    Attributes
+    ----------
+    reconstruction : float
+        Reconstruction loss, summed over features.
+    contraction : float
+        ‖J‖²_F of the encoder.
+    objective : float
+        reconstruction + lam · contraction.
+    """
+
+    reconstruction: float
+    contraction: float
+    objective: float
+
+
+def make_optimizer(gradient, learning_rate):
+    """Return Adam (Kingma and Ba, 2015) on the one flat parameter vector.
+
+    Parameters
+    ----------
+    gradient : ClosedFormGradient or AutogradGradient
+        Its ``flat`` is updated in place, following its ``gradient``.
+    learning_rate : float
+    """
+    gradient.flat.grad = gradient.gradient
+    return torch.optim.Adam([gradient.flat], lr=learning_rate, fused=True)
+
+
+@isolated
+def _train_one_epoch(gradient, optimizer, batches):
+    reconstructions, penalties = [], []
+    for batch in batches:
+        reconstruction, penalty = gradient(batch)
+        reconstructions.append(reconstruction)
+        penalties.append(penalty)
+        optimizer.step()
+    # The one place of an epoch where values are read back from the device.
+    totals = torch.stack([torch.stack(reconstructions).sum(), torch.stack(penalties).sum(), gradient.flat.sum()])
+    reconstruction, penalty, parameters = totals.tolist()
+    reconstruction /= batches.n_samples
+    penalty /= batches.n_samples
+    report = EpochReport(
+        reconstruction, penalty, reconstruction + gradient.lam * penalty
+    )
+    if not math.isfinite(report.objective + parameters):
+        raise FloatingPointError(
+            f"the objective is {report.objective} and the parameters' sum {parameters}"
+        )
+    return report
+
+
+def train(gradient, optimizer, batches):
+    """Minimise the objective by mini-batch steps.
+
+    Parameters
+    ----------
+    gradient : ClosedFormGradient or AutogradGradient
+    optimizer : torch.optim.Optimizer
+        On ``gradient.flat``.
+    batches : iterable of Tensor
+        One epoch per iteration, with an attribute ``n_samples``.
+
+    Yields
+    ------
+    report : EpochReport
+        After each epoch, without end. Between two of them the caller may read or set
+        the parameters (``gradient.flat``) and the learning rate.
+
+    Raises
+    ------
+    FloatingPointError
+        If the objective or a parameter became infinite or NaN.
+    """
+    while True:
+        yield _train_one_epoch(gradient, optimizer, batches)
+
+
+class Trainer:
+    """Parameters, gradient, optimiser and batches of one training run.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    X : ndarray of shape (n_samples, n_features)
+    arrays : Parameters of ndarray, default=None
+        Where training starts; None draws parameters by `initialise`.
+    loss : str
+    lam : float
+    learning_rate : float
+    batch_size : int
+    precision : str
+        A key of ``PRECISIONS``: the arithmetic. The parameters are float64 for
+        "float64" and float32 otherwise.
+    device : torch.device
+    seed : int
+        Of everything random here.
+    state : dict, default=None
+        What the method `state` of an earlier run returned: training continues from
+        there, and ``seed`` is not used.
+
+    Raises
+    ------
+    FloatingPointError
+        If the data are too large to compute initial parameters from.
+    """
+
+    @isolated
+    def __init__(
+        self,
+        architecture,
+        X,
+        arrays=None,
+        *,
+        loss,
+        lam,
+        learning_rate,
+        batch_size,
+        precision,
+        device,
+        seed,
+        state=None,
+    ):
+        self.architecture = architecture
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.generator = make_generator(seed)
+        dtype = PRECISIONS[precision]
+        wide = torch.promote_types(dtype, torch.float32)
+        self.batches = ShuffledBatches(
+            X,
+            batch_size=batch_size,
+            dtype=dtype,
+            device=device,
+            generator=self.generator,
+        )
+        if arrays is None:
+            # Enough rows to estimate as many directions as there are units.
+            sample = self.batches.sample(max(1000, 4 * max(architecture.sizes[1:])))
+            flat = initialise(architecture, sample.to(wide), self.generator)
+            if not torch.isfinite(flat.sum()):
+                raise FloatingPointError("the initial parameters are not finite")
+        else:
+            tensors = [[as_tensor(a) for a in group] for group in arrays]
+            flat = architecture.flatten(Parameters(*tensors)).to(device, wide)
+        self.gradient = make_gradient(
+            architecture,
+            flat,
+            loss=loss,
+            lam=lam,
+            batch_size=self.batches.batch_size,
+            dtype=dtype,
+        )
+        self.optimizer = make_optimizer(self.gradient, learning_rate)
+        if state is not None:
+            self.generator.set_state(torch.tensor(state["generator"]))
+            self.optimizer.state[flat] = {
+                name: torch.tensor(value, device=device)
+                for name, value in state["optimizer"].items()
+            }
+
+    def epochs(self):
+        """Return the endless generator of `EpochReport`; see `train`."""
+        return train(self.gradient, self.optimizer, self.batches)
+
+    def scale_learning_rate(self, factor):
+        """Set the learning rate to ``factor`` times the initial one."""
+        self.optimizer.param_groups[0]["lr"] = factor * self.learning_rate
+
+    @isolated
+    def snapshot(self):
+        """Return a copy of the parameters, to be given to `arrays` later."""
+        return self.gradient.flat.clone()
+
+    @isolated
+    def arrays(self, snapshot=None):
+        """Return the parameters (or a snapshot of them) as `Parameters` of ndarray."""
+        flat = self.snapshot() if snapshot is None else snapshot
+        return Parameters(
+            *(
+                [block.numpy() for block in group]
+                for group in self.architecture.view(flat.cpu())
+            )
+        )
+
+    @isolated
+    def mean_objective(self, X):
+        """Return the mean objective over the rows of an array, as a float."""
+        flat = self.gradient.flat
+        parameters = self.architecture.view(flat)
+        total = torch.zeros((), dtype=flat.dtype, device=flat.device)
+        n_rows = block_rows(max(self.architecture.sizes))
+        for _, x in row_blocks(X, dtype=flat.dtype, device=flat.device, n_rows=n_rows):
+            terms = objective(self.architecture, parameters, x, loss=self.loss)
+            total += (terms[0] + self.gradient.lam * terms[1]).sum()
+        return total.item() / len(X)
+
+    def state(self):
+        """Return what is needed to go on later, exactly: a dict of NumPy arrays."""
+        memory = self.optimizer.state[self.gradient.flat]
+        return {
+            "generator": self.generator.get_state().numpy().copy(),
+            "optimizer": {k: v.cpu().numpy().copy() for k, v in memory.items()},
+        }
