@@ -1,7 +1,9 @@
 """The contractive autoencoder as a scikit-learn transformer."""
 
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -98,12 +100,193 @@ class _Plateau:
         }
 
 
+@dataclass
+class _Training:
+    """A training that runs: what `fit` keeps from one epoch to the next."""
+
+    trainer: Trainer
+    reports: Iterator
+    curves: dict  # name → list of values, one per epoch
+    kept: object  # snapshot of the parameters to return
+    plateau: _Plateau = None
+    lowest: float = np.inf  # the watched loss of the snapshot
+
+
 class ContractiveAutoencoderTransformer(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     CallbackSupportMixin,
     BaseEstimator,
 ):
+    r"""Contractive autoencoder: features that move little when the input does.
+
+    It learns an encoder h(x) = s(x W + b) and a decoder x̂ = s_out(h V + c) that
+    minimise, averaged over the samples,
+
+    .. math::
+        \sum_i (x_i - \hat x_i)^2
+        + \mathrm{lam} \sum_j s'(a_j)^2 \sum_i W_{ij}^2,
+        \qquad a = x W + b
+
+    The second term is the squared Frobenius norm of the encoder's Jacobian ∂h/∂x
+    ([1]_, equation 1): features that reconstruct the data well, and
+    otherwise stay as constant as they can.
+
+    Parameters
+    ----------
+    n_hidden : int, default=64
+        Number of hidden units: of features that `transform` returns. In [1, inf).
+
+    lam : float, default=0.1
+        Weight λ of the contraction penalty, in [0, inf); 0 is a plain autoencoder.
+        Both terms of the objective are sums over features or units, so its best value
+        depends on the scale of the data. Try powers of √10 from 0.01 to 10.
+
+    activation : {"identity", "relu", "sigmoid", "softplus", "tanh"}, \
+            default="sigmoid"
+        Activation s of the hidden layer.
+
+    output_activation : {"identity", "sigmoid"}, default="identity"
+        Activation s_out of the reconstruction; "sigmoid" for data in [0, 1].
+
+    loss : {"cross_entropy", "squared_error"}, default="squared_error"
+        Reconstruction loss, summed over features. "cross_entropy" treats each feature
+        as a probability; it requires data in [0, 1] and
+        ``output_activation="sigmoid"``.
+
+    tied_weights : bool, default=True
+        Whether the decoder weights are V = Wᵀ. It halves the number of parameters and
+        keeps the penalty meaningful: a decoder of its own can undo any shrinking of W,
+        so that the penalty can be made small without changing what the features say.
+
+    learning_rate_init : float, default=0.003
+        Initial learning rate of Adam [2]_, in (0, inf). It is multiplied by 0.3 each
+        time that the objective stops improving, three times in all. Data with many
+        large features need a smaller one.
+
+    batch_size : int or "auto", default="auto"
+        Number of samples of a gradient step. "auto" is n_samples // 16, but at least
+        16 and at most 256.
+
+    max_iter : int, default=500
+        Maximum number of epochs. In [1, inf).
+
+    tol : float, default=1e-3
+        Relative improvement of the objective that counts as one. In [0, inf).
+
+    n_iter_no_change : int, default=5
+        Number of epochs without an improvement by ``tol`` after which the learning
+        rate is reduced or, after the third reduction, training has converged.
+
+    early_stopping : bool, default=False
+        Whether to watch the objective on held-out samples in place of that on the
+        training samples, and to return the parameters for which it was lowest.
+
+    validation_fraction : float, default=0.1
+        Fraction of the samples to hold out, in (0, 1). Only used if
+        ``early_stopping=True``.
+
+    precision : {"bfloat16", "float32", "float64"}, default="float32"
+        Arithmetic of the training. "bfloat16" keeps parameters and optimiser in
+        float32; it pays on hardware with bfloat16 matrix instructions only.
+        `transform` and all other methods compute in the dtype of their input.
+
+    device : str, default="auto"
+        Where to compute: "cpu", "cuda", "cuda:<index>", "mps", or "auto" for CUDA if
+        there is a GPU and the CPU otherwise. It may be changed after fit: the fitted
+        attributes are NumPy arrays.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the previous solution. If that was stopped by
+        ``max_iter``, training resumes exactly where it was.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial parameters, the order of the samples and the held-out
+        samples. Pass an int for reproducible results. See :term:`Glossary
+        <random_state>`.
+
+    verbose : bool or int, default=False
+        Whether to print the terms of the objective after each epoch.
+
+    Attributes
+    ----------
+    encoder_coefs_ : list of ndarray of shape (n_features, n_hidden)
+        The encoder weights W, by layer.
+
+    encoder_intercepts_ : list of ndarray of shape (n_hidden,)
+        The encoder biases b, by layer.
+
+    decoder_coefs_ : list of ndarray of shape (n_hidden, n_features)
+        The decoder weights V, by layer; transposes of the encoder's if tied.
+
+    decoder_intercepts_ : list of ndarray of shape (n_features,)
+        The decoder biases c, by layer.
+
+    components_ : ndarray of shape (n_hidden, n_features)
+        The filters of the first layer, Wᵀ.
+
+    loss_curve_ : ndarray of shape (n_iter_,)
+        Objective of each epoch: the mean over its batches, as met while training.
+
+    history_ : dict of ndarray of shape (n_iter_,)
+        Curves of the terms, "reconstruction" and "contraction" (‖J‖²_F, without the
+        factor ``lam``), and of "validation_loss" if ``early_stopping=True``.
+
+    n_iter_ : int
+        Number of epochs run, over all calls that continued the same training.
+
+    n_features_in_ : int
+        Number of features seen during :term:`fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during :term:`fit`. Defined only when `X` has feature
+        names that are all strings.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The best linear reconstruction.
+    sklearn.neural_network.BernoulliRBM : Features from a generative model.
+
+    Notes
+    -----
+    The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
+    there is none.
+
+    Hidden features vary little by design. A regularised model after this one wants
+    them on a common scale: put a StandardScaler in between.
+
+    A common implementation in Keras takes the mean over features of the squared
+    error: its loss is this one's divided by n_features, and its ``lam`` is this
+    ``lam`` divided by n_features.
+
+    References
+    ----------
+    .. [1] S. Rifai, P. Vincent, X. Muller, X. Glorot and Y. Bengio, "Contractive
+       Auto-Encoders: Explicit Invariance During Feature Extraction", ICML 2011.
+    .. [2] D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization",
+       ICLR 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import MinMaxScaler, StandardScaler
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> X_train, X_test, y_train, y_test = train_test_split(
+    ...     *load_digits(return_X_y=True), random_state=0
+    ... )
+    >>> model = make_pipeline(
+    ...     MinMaxScaler(),
+    ...     ContractiveAutoencoderTransformer(lam=1, random_state=0),
+    ...     StandardScaler(),
+    ...     LogisticRegression(),
+    ... ).fit(X_train, y_train)
+    >>> model.score(X_test, y_test) > 0.95
+    True
+    """
+
     _parameter_constraints: dict = {
         "n_hidden": [Interval(Integral, 1, None, closed="left")],
         "lam": [Interval(Real, 0, None, closed="left")],
@@ -112,7 +295,10 @@ class ContractiveAutoencoderTransformer(
         "loss": [StrOptions(set(LOSSES))],
         "tied_weights": ["boolean"],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -135,10 +321,10 @@ class ContractiveAutoencoderTransformer(
         loss="squared_error",
         tied_weights=True,
         learning_rate_init=0.003,
-        batch_size=128,
-        max_iter=200,
+        batch_size="auto",
+        max_iter=500,
         tol=1e-3,
-        n_iter_no_change=3,
+        n_iter_no_change=5,
         early_stopping=False,
         validation_fraction=0.1,
         precision="float32",
@@ -202,46 +388,17 @@ class ContractiveAutoencoderTransformer(
         with _all_or_nothing(self):
             data, validation_data, rng = self._validated(X, continues)
             with self._explained_divergence(data):
-                trainer, plateau, curves = self._start(data, rng, continues)
-                kept = None
-                lowest = np.inf
-                stop = False
-                try:
-                    for _ in range(self.max_iter):
-                        task = context.subcontext(task_name="epoch")
-                        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-                        loss = self._run_epoch(trainer, curves, validation_data)
-                        snapshot = trainer.snapshot()
-                        if loss < lowest or validation_data is None:
-                            kept, lowest = snapshot, loss
-                        plateau.update(loss)
-                        trainer.scale_learning_rate(plateau.factor)
-                        stop = task.call_on_fit_task_end(
-                            estimator=self,
-                            X=X,
-                            y=y,
-                            reconstruction_attributes=lambda snapshot=snapshot: (
-                                self._fitted_attributes(trainer, curves, snapshot)
-                            ),
-                        )
-                        if stop or plateau.converged:
-                            break
-                    else:
-                        warnings.warn(
-                            f"Maximum iterations ({self.max_iter}) reached and the "
-                            "optimization hasn't converged yet. Increase max_iter "
-                            "or tol.",
-                            ConvergenceWarning,
-                        )
-                except KeyboardInterrupt:
-                    if kept is None:
-                        raise
-                    stop = True
-                    warnings.warn("Training interrupted by user.")
-            vars(self).update(self._fitted_attributes(trainer, curves, kept))
-            self._training_state = (
-                None if plateau.converged else self._state(trainer, plateau)
+                training = self._start(data, rng, continues)
+                why = self._run_epochs(training, validation_data, context, X, y)
+            self._finish(training, resumable=why == "max_iter")
+        if why == "max_iter":
+            warnings.warn(
+                f"Maximum iterations ({self.max_iter}) reached and the optimization "
+                "hasn't converged yet. Increase max_iter or tol.",
+                ConvergenceWarning,
             )
+        elif why == "interrupt":
+            warnings.warn("Training interrupted by user.")
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=dict
         )
@@ -278,10 +435,10 @@ class ContractiveAutoencoderTransformer(
         with _all_or_nothing(self):
             data, _, rng = self._validated(X, continues)
             with self._explained_divergence(data):
-                trainer, plateau, curves = self._start(data, rng, continues)
-                self._run_epoch(trainer, curves)
-            vars(self).update(self._fitted_attributes(trainer, curves))
-            self._training_state = self._state(trainer, plateau)
+                training = self._start(data, rng, continues)
+                self._run_epoch(training)
+            training.kept = training.trainer.snapshot()
+            self._finish(training, resumable=True)
         return self
 
     def _validated(self, X, continues):
@@ -304,7 +461,7 @@ class ContractiveAutoencoderTransformer(
         ), rng
 
     def _start(self, X, rng, continues):
-        """Return the trainer, the plateau and the curves, new or continued."""
+        """Return the training to run: a new one, or the continuation of the last."""
         architecture = Architecture(
             (X.shape[1], self.n_hidden),
             self.activation,
@@ -324,9 +481,6 @@ class ContractiveAutoencoderTransformer(
             state = self._training_state or {}
             curves = {name: list(values) for name, values in self.history_.items()}
             curves["objective"] = list(self.loss_curve_)
-        plateau = _Plateau(
-            self.tol, self.n_iter_no_change, **state.get("plateau", {})
-        )
         trainer = Trainer(
             architecture,
             X,
@@ -334,24 +488,80 @@ class ContractiveAutoencoderTransformer(
             loss=self.loss,
             lam=self.lam,
             learning_rate=self.learning_rate_init,
-            batch_size=self.batch_size,
+            batch_size=self._batch_size(len(X)),
             precision=self.precision,
             device=resolve_device(self.device),
             seed=rng.randint(np.iinfo(np.int32).max),
-            state=state.get("trainer"),
         )
-        trainer.scale_learning_rate(plateau.factor)
-        return trainer, plateau, curves
+        training = _Training(trainer, trainer.epochs(), curves, trainer.snapshot())
+        if state:
+            trainer.restore(state["trainer"])
+            training.lowest = state["lowest"]
+        training.plateau = _Plateau(
+            self.tol, self.n_iter_no_change, **state.get("plateau", {})
+        )
+        trainer.scale_learning_rate(training.plateau.factor)
+        return training
 
-    def _run_epoch(self, trainer, curves, validation_data=None):
+    def _run_epochs(self, training, validation_data, context, X, y):
+        """Train until it is enough; return why: the name of what ended it."""
+        n_before = len(training.curves["objective"])
+        try:
+            for _ in range(self.max_iter):
+                task = context.subcontext(task_name="epoch")
+                task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+                loss = self._run_epoch(training, validation_data)
+                snapshot = training.trainer.snapshot()
+                if validation_data is None or loss < training.lowest:
+                    training.kept, training.lowest = snapshot, loss
+                training.plateau.update(loss)
+                training.trainer.scale_learning_rate(training.plateau.factor)
+                stop = task.call_on_fit_task_end(
+                    estimator=self,
+                    X=X,
+                    y=y,
+                    reconstruction_attributes=lambda snapshot=snapshot: (
+                        self._fitted_attributes(training, snapshot)
+                    ),
+                )
+                if stop:
+                    return "callback"
+                if training.plateau.converged:
+                    return "convergence"
+        except KeyboardInterrupt:
+            if len(training.curves["objective"]) == n_before:
+                raise
+            return "interrupt"
+        return "max_iter"
+
+    def _finish(self, training, resumable):
+        """Set the fitted attributes."""
+        vars(self).update(self._fitted_attributes(training, training.kept))
+        self._training_state = None
+        if resumable:
+            self._training_state = {
+                "trainer": training.trainer.state(),
+                "plateau": training.plateau.state(),
+                "lowest": float(training.lowest),
+            }
+
+    def _batch_size(self, n_samples):
+        if self.batch_size != "auto":
+            return self.batch_size
+        # Enough rows for the matrix products to be efficient, but at least 16 steps
+        # an epoch, and enough rows for a steady gradient where data are few.
+        return int(np.clip(n_samples // 16, 16, 256))
+
+    def _run_epoch(self, training, validation_data=None):
         """Train for one epoch; return the loss to watch."""
-        report = next(trainer.epochs())
-        for name, value in report._asdict().items():
-            curves[name].append(value)
+        curves = training.curves
+        report = next(training.reports)
         loss = report.objective
         if validation_data is not None:
-            loss = trainer.mean_objective(validation_data)
+            loss = training.trainer.mean_objective(validation_data)
             curves.setdefault("validation_loss", []).append(loss)
+        for name, value in report._asdict().items():
+            curves[name].append(value)
         if self.verbose:
             values = ", ".join(
                 f"{name} = {values[-1]:.6g}" for name, values in curves.items()
@@ -359,9 +569,9 @@ class ContractiveAutoencoderTransformer(
             print(f"Epoch {len(curves['objective'])}: {values}")
         return loss
 
-    def _fitted_attributes(self, trainer, curves, snapshot=None):
-        arrays = trainer.arrays(snapshot)
-        history = {name: np.array(values) for name, values in curves.items()}
+    def _fitted_attributes(self, training, snapshot):
+        arrays = training.trainer.arrays(snapshot)
+        history = {name: np.array(values) for name, values in training.curves.items()}
         loss_curve = history.pop("objective")
         return {
             "encoder_coefs_": arrays.encoder_weights,
@@ -371,13 +581,8 @@ class ContractiveAutoencoderTransformer(
             "loss_curve_": loss_curve,
             "history_": history,
             "n_iter_": len(loss_curve),
-            "n_features_in_": self.n_features_in_,
-            "_architecture": tuple(trainer.architecture),
+            "_architecture": tuple(training.trainer.architecture),
         }
-
-    @staticmethod
-    def _state(trainer, plateau):
-        return {"trainer": trainer.state(), "plateau": plateau.state()}
 
     def _check_range(self, X):
         if LOSSES[self.loss].unit_interval and (X.min() < 0 or X.max() > 1):
@@ -504,7 +709,7 @@ class ContractiveAutoencoderTransformer(
         -------
         norms : ndarray of shape (n_samples,)
             Squared Frobenius norms of the encoder's Jacobian: how much the hidden
-            representation moves with the input (Rifai et al. [1]_, equation 1).
+            representation moves with the input ([1]_, equation 1).
         """
         return self._map_rows(contraction, self._validate_rows(X))
 

@@ -192,10 +192,7 @@ def initialise(architecture, sample, generator):
     decoder_weights, decoder_biases = [], []
     for weight in reversed(weights):
         code, target = inputs.pop(), inputs[-1]
-        if not architecture.tied:
-            weight_out = _least_squares(code, target)
-        else:
-            weight_out = weight.T
+        weight_out = weight.T if architecture.tied else _least_squares(code, target)
         decoder_weights.append(weight_out)
         decoder_biases.append(target.mean(dim=0) - code.mean(dim=0) @ weight_out)
     return architecture.flatten(

@@ -152,9 +152,7 @@ class ClosedFormGradient(_Gradient):
         column_sums = torch.sum(d.square_(), dim=0, out=self._column_sums)
         penalty = _dot(column_sums, column_norms)
 
-        torch.addmm(
-            d_weight, x.T, a, beta=0, alpha=1 / n_samples, out=d_weight
-        )
+        torch.addmm(d_weight, x.T, a, beta=0, alpha=1 / n_samples, out=d_weight)
         if self.architecture.tied:
             d_weight.addmm_(z.T, h, alpha=1 / n_samples)
         else:

@@ -4,8 +4,6 @@
 one entry.
 """
 
-import torch
-
 from .activations import ACTIVATIONS
 from .network import encode
 
@@ -15,7 +13,7 @@ def contraction(architecture, parameters, x, encoding=None):
 
     ‖J(x)‖²_F = Σ_j s'(a_j)² Σ_i W_ij²  with  a = x W + b
 
-    (Rifai et al., ICML 2011, section 5.3, there for the sigmoid, s' = h (1 - h)). It
+    (Rifai et al., ICML 2011, section 3, there for the sigmoid, s' = h (1 - h)). It
     costs O(n_samples n_hidden + n_features n_hidden); no Jacobian is formed.
 
     Parameters

@@ -9,6 +9,7 @@ from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
 from .device import PRECISIONS, isolated, make_generator
 from .network import Parameters, initialise
 from .objective import make_gradient, objective
+from .optimizer import Adam
 
 
 class EpochReport(NamedTuple):
@@ -29,19 +30,6 @@ class EpochReport(NamedTuple):
     objective: float
 
 
-def make_optimizer(gradient, learning_rate):
-    """Return Adam (Kingma and Ba, 2015) on the one flat parameter vector.
-
-    Parameters
-    ----------
-    gradient : ClosedFormGradient or AutogradGradient
-        Its ``flat`` is updated in place, following its ``gradient``.
-    learning_rate : float
-    """
-    gradient.flat.grad = gradient.gradient
-    return torch.optim.Adam([gradient.flat], lr=learning_rate, fused=True)
-
-
 @isolated
 def _train_one_epoch(gradient, optimizer, batches):
     reconstructions, penalties = [], []
@@ -51,7 +39,13 @@ def _train_one_epoch(gradient, optimizer, batches):
         penalties.append(penalty)
         optimizer.step()
     # The one place of an epoch where values are read back from the device.
-    totals = torch.stack([torch.stack(reconstructions).sum(), torch.stack(penalties).sum(), gradient.flat.sum()])
+    totals = torch.stack(
+        [
+            torch.stack(reconstructions).sum(),
+            torch.stack(penalties).sum(),
+            gradient.flat.sum(),
+        ]
+    )
     reconstruction, penalty, parameters = totals.tolist()
     reconstruction /= batches.n_samples
     penalty /= batches.n_samples
@@ -71,8 +65,8 @@ def train(gradient, optimizer, batches):
     Parameters
     ----------
     gradient : ClosedFormGradient or AutogradGradient
-    optimizer : torch.optim.Optimizer
-        On ``gradient.flat``.
+    optimizer : Adam
+        On ``gradient.flat`` and ``gradient.gradient``.
     batches : iterable of Tensor
         One epoch per iteration, with an attribute ``n_samples``.
 
@@ -110,9 +104,6 @@ class Trainer:
     device : torch.device
     seed : int
         Of everything random here.
-    state : dict, default=None
-        What the method `state` of an earlier run returned: training continues from
-        there, and ``seed`` is not used.
 
     Raises
     ------
@@ -134,7 +125,6 @@ class Trainer:
         precision,
         device,
         seed,
-        state=None,
     ):
         self.architecture = architecture
         self.loss = loss
@@ -166,13 +156,7 @@ class Trainer:
             batch_size=self.batches.batch_size,
             dtype=dtype,
         )
-        self.optimizer = make_optimizer(self.gradient, learning_rate)
-        if state is not None:
-            self.generator.set_state(torch.tensor(state["generator"]))
-            self.optimizer.state[flat] = {
-                name: torch.tensor(value, device=device)
-                for name, value in state["optimizer"].items()
-            }
+        self.optimizer = Adam(flat, self.gradient.gradient, learning_rate)
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `train`."""
@@ -180,7 +164,7 @@ class Trainer:
 
     def scale_learning_rate(self, factor):
         """Set the learning rate to ``factor`` times the initial one."""
-        self.optimizer.param_groups[0]["lr"] = factor * self.learning_rate
+        self.optimizer.learning_rate = factor * self.learning_rate
 
     @isolated
     def snapshot(self):
@@ -210,10 +194,20 @@ class Trainer:
             total += (terms[0] + self.gradient.lam * terms[1]).sum()
         return total.item() / len(X)
 
+    @isolated
     def state(self):
-        """Return what is needed to go on later, exactly: a dict of NumPy arrays."""
-        memory = self.optimizer.state[self.gradient.flat]
+        """Return what `restore` needs to go on exactly: a dict of NumPy arrays."""
+        memory = self.optimizer.memory
         return {
+            "parameters": self.snapshot().cpu().numpy(),
             "generator": self.generator.get_state().numpy().copy(),
             "optimizer": {k: v.cpu().numpy().copy() for k, v in memory.items()},
         }
+
+    @isolated
+    def restore(self, state):
+        """Go on where the trainer stopped whose `state` this is."""
+        self.gradient.flat.copy_(torch.tensor(state["parameters"], device="cpu"))
+        self.generator.set_state(torch.tensor(state["generator"], device="cpu"))
+        for name, memory in self.optimizer.memory.items():
+            memory.copy_(torch.tensor(state["optimizer"][name], device="cpu"))

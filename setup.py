@@ -1,0 +1,50 @@
+"""Package metadata; the settings of the tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "skcae" / "_version.py").read_text("utf-8")
+).group(1)
+PLOT = ["matplotlib>=3.8"]
+TEST = [
+    *PLOT,
+    "array-api-strict>=2",
+    "hypothesis>=6.100",
+    "pandas>=2.2",
+    "polars>=1",
+    "pyarrow>=14",
+    "pytest>=8",
+]
+
+setup(
+    name="skcae",
+    version=VERSION,
+    description="Contractive autoencoders for scikit-learn",
+    long_description=(ROOT / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["skcae", "skcae.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "scikit-learn>=1.6",
+        "torch>=2.4",
+    ],
+    extras_require={
+        "plot": PLOT,
+        "test": TEST,
+        "dev": [*TEST, "build>=1.2", "ruff>=0.17"],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

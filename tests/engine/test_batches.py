@@ -1,0 +1,216 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skcae.engine import batches as batches_module
+from skcae.engine.batches import ShuffledBatches, as_tensor, block_rows, row_blocks
+from skcae.engine.device import make_generator
+
+CPU = torch.device("cpu")
+
+
+def shuffled(X, *, batch_size=4, dtype=torch.float64, seed=0):
+    return ShuffledBatches(
+        X,
+        batch_size=batch_size,
+        dtype=dtype,
+        device=CPU,
+        generator=make_generator(seed),
+    )
+
+
+def epoch(batches):
+    """Return the batches of one epoch, copied: they share one buffer."""
+    return [batch.clone() for batch in batches]
+
+
+def numbered_rows(n_samples):
+    return np.arange(2.0 * n_samples).reshape(n_samples, 2)
+
+
+# Shuffled batches
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(n_samples=st.integers(1, 40), batch_size=st.integers(1, 50))
+def test_every_row_comes_once_per_epoch(n_samples, batch_size):
+    X = numbered_rows(n_samples)
+    batches = shuffled(X, batch_size=batch_size)
+    for _ in range(2):
+        parts = epoch(batches)
+        rows = torch.cat(parts).numpy()
+        np.testing.assert_array_equal(rows[rows[:, 0].argsort()], X)
+        # All batches are full but the last, which is never dropped.
+        assert {len(part) for part in parts[:-1]} <= {batch_size}
+        assert 1 <= len(parts[-1]) <= batch_size
+        assert len(parts) == -(-n_samples // batch_size)
+    assert batches.n_samples == n_samples
+    assert batches.batch_size == min(batch_size, n_samples)
+
+
+def test_order_follows_the_seed_and_nothing_else():
+    X = numbered_rows(30)
+    torch.manual_seed(0)
+    one, other, different = shuffled(X), shuffled(X), shuffled(X, seed=1)
+    first = [torch.cat(epoch(one)) for _ in range(3)]
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    second = [torch.cat(epoch(other)) for _ in range(3)]
+    assert torch.equal(torch.get_rng_state(), before)
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], torch.cat(epoch(different)))
+    assert not torch.equal(first[0], torch.tensor(X))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "source", ["?", "u1", "i1", "u2", "i4", "i8", "f2", "f4", "f8", ">f4", ">f8", ">i2"]
+)
+def test_rows_are_cast_to_the_training_format(source, dtype, rng):
+    values = rng.integers(0, 2 if source == "?" else 100, size=(11, 3))
+    X = values.astype(source)
+    parts = epoch(shuffled(X, dtype=dtype))
+    assert {part.dtype for part in parts} == {dtype}
+    rows = torch.cat(parts)
+    order = np.lexsort(rows.double().numpy().T)
+    expected = values[np.lexsort(values.T)]
+    np.testing.assert_array_equal(rows.double().numpy()[order], expected)
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+def structured(X):
+    # A field of records: its strides are no multiples of the item size.
+    records = np.zeros(len(X), dtype=[("x", X.dtype, X.shape[1:]), ("flag", "u1")])
+    records["x"] = X
+    return records["x"]
+
+
+LAYOUTS = {
+    "C": lambda X: X,
+    "F": np.asfortranarray,
+    "big-endian": lambda X: X.astype(X.dtype.newbyteorder(">")),
+    "every other column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "every other row": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "read-only": read_only,
+    "read-only and big-endian": lambda X: read_only(LAYOUTS["big-endian"](X)),
+    "reversed columns": lambda X: X[:, ::-1].copy()[:, ::-1],
+    "reversed rows": lambda X: X[::-1].copy()[::-1],
+    "structured": structured,
+    "unaligned": lambda X: np.frombuffer(
+        bytearray(b"0" + X.tobytes()), X.dtype, offset=1
+    ).reshape(X.shape),
+}
+
+all_layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
+
+
+@all_layouts
+@pytest.mark.parametrize("source", ["f4", "f8"])
+def test_every_memory_layout_is_read_without_a_warning(layout, source):
+    expected = numbered_rows(10)
+    X = LAYOUTS[layout](expected.astype(source))
+    before = X.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batches = shuffled(X, dtype=torch.float64)
+        rows = torch.cat(epoch(batches))
+        sample = batches.sample(10)
+        blocks = list(row_blocks(X, dtype=torch.float64, device=CPU, n_rows=4))
+        whole = as_tensor(X)
+    np.testing.assert_array_equal(rows[rows[:, 0].argsort()], expected)
+    np.testing.assert_array_equal(sample[sample[:, 0].argsort()], expected)
+    np.testing.assert_array_equal(torch.cat([t for _, t in blocks]), expected)
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(X, before)
+
+
+def test_a_memory_map_is_read_without_a_warning(tmp_path):
+    expected = numbered_rows(10)
+    np.save(tmp_path / "X.npy", expected)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = torch.cat(epoch(shuffled(X)))
+        (block,) = row_blocks(X, dtype=torch.float64, device=CPU, n_rows=10)
+    np.testing.assert_array_equal(rows[rows[:, 0].argsort()], expected)
+    np.testing.assert_array_equal(block[1], expected)
+
+
+@pytest.mark.parametrize("source", ["u1", "f4", "f8"])
+def test_writing_to_batches_leaves_the_source_alone(source):
+    X = numbered_rows(10).astype(source)
+    before = X.copy()
+    batches = shuffled(X, dtype=torch.float64)
+    for batch in batches:
+        batch.fill_(-1)
+    batches.sample(5).fill_(-1)
+    np.testing.assert_array_equal(X, before)
+    rows = torch.cat(epoch(batches))
+    np.testing.assert_array_equal(rows[rows[:, 0].argsort()], before)
+
+
+@pytest.mark.parametrize("source", ["u1", "f8"])
+def test_batches_share_one_buffer(source):
+    batches = shuffled(numbered_rows(10).astype(source))
+    assert len({batch.data_ptr() for _ in range(2) for batch in batches}) == 1
+
+
+def test_writable_native_arrays_are_shared_and_others_copied():
+    X = numbered_rows(4)
+    as_tensor(X)[0, 0] = 7
+    assert X[0, 0] == 7
+    for layout in ["read-only", "big-endian", "reversed rows"]:
+        array = LAYOUTS[layout](X)
+        as_tensor(array)[0, 0] = 8
+        assert array[0, 0] == 7
+
+
+def test_sample_draws_without_replacement():
+    X = numbered_rows(20).astype("u1")
+    batches = shuffled(X, dtype=torch.float32)
+    sample = batches.sample(8)
+    assert sample.shape == (8, 2)
+    assert sample.dtype == torch.float32
+    first = sample[:, 0].tolist()
+    assert len(set(first)) == 8
+    assert set(first) <= set(X[:, 0].tolist())
+    assert first != sorted(first)
+    # From the same stream of random numbers as the epochs: the next draw differs.
+    assert batches.sample(8)[:, 0].tolist() != first
+    assert len(batches.sample(100)) == 20
+
+
+# Consecutive blocks
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(n_samples=st.integers(1, 30), n_rows=st.integers(1, 40))
+def test_row_blocks_cover_the_rows_in_order(n_samples, n_rows):
+    X = numbered_rows(n_samples)
+    start = 0
+    for rows, block in row_blocks(X, dtype=torch.float32, device=CPU, n_rows=n_rows):
+        assert rows.start == start
+        assert 1 <= len(block) <= n_rows
+        assert block.dtype == torch.float32
+        np.testing.assert_array_equal(block, X[rows])
+        start = rows.stop
+    assert start == n_samples
+
+
+def test_block_rows_bounds_the_entries(monkeypatch):
+    monkeypatch.setattr(batches_module, "_BLOCK_ENTRIES", 100)
+    assert block_rows(10) == 10
+    assert block_rows(30) == 3
+    # A row that is too long on its own still has to be computed.
+    assert block_rows(1000) == 1

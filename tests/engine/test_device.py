@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from skcae.engine.device import (
+    PRECISIONS,
+    isolated,
+    make_generator,
+    resolve_device,
+)
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """Pretend that there are two GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture
+def no_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def test_cpu_is_always_there():
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("cpu:0").type == "cpu"
+
+
+def test_auto_without_cuda_is_the_cpu(no_accelerator):
+    assert resolve_device("auto") == torch.device("cpu")
+
+
+def test_auto_prefers_cuda(fake_cuda):
+    assert resolve_device("auto").type == "cuda"
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match=r"'cuda:2' is not available.* has 2 device"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "cpu:1"])
+def test_missing_devices_are_named_in_the_error(name, no_accelerator):
+    with pytest.raises(ValueError, match=f"device='{name}' is not available"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "meta", "cuda:x", "CPU", "auto:0", "xpu"])
+def test_unknown_devices_are_refused(name):
+    with pytest.raises(ValueError, match=r"device must be 'auto', 'cpu'.* Got"):
+        resolve_device(name)
+
+
+def test_precisions_are_floating_point_dtypes():
+    assert {"float32", "float64", "bfloat16"} <= set(PRECISIONS)
+    for name, dtype in PRECISIONS.items():
+        assert dtype.is_floating_point
+        assert getattr(torch, name) is dtype
+
+
+@pytest.mark.parametrize("kind", [int, np.int32, np.int64, np.uint32])
+def test_generator_takes_any_integer_seed(kind):
+    draw = torch.rand(3, generator=make_generator(kind(5)))
+    assert torch.equal(draw, torch.rand(3, generator=make_generator(5)))
+    assert not torch.equal(draw, torch.rand(3, generator=make_generator(6)))
+
+
+def test_generator_leaves_the_global_one_alone():
+    before = torch.get_rng_state()
+    generator = make_generator(0)
+    torch.rand(3, generator=generator)
+    assert generator.device.type == "cpu"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_isolated_functions_make_ordinary_tensors(torch_setting):
+    @isolated
+    def function(argument, *, keyword):
+        """The docstring."""
+        assert not torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        return argument, keyword, torch.zeros(2, device="cpu")
+
+    with torch_setting():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        argument, keyword, tensor = function(1, keyword=2)
+        assert before == (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+    assert (argument, keyword) == (1, 2)
+    assert not tensor.is_inference()
+    assert function.__name__ == "function"
+    assert function.__doc__ == "The docstring."
+
+
+def test_isolated_restores_the_modes_after_an_error(torch_setting):
+    @isolated
+    def function():
+        raise ZeroDivisionError
+
+    with torch_setting():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        with pytest.raises(ZeroDivisionError):
+            function()
+        assert before == (torch.is_grad_enabled(), torch.is_inference_mode_enabled())

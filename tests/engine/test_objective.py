@@ -1,0 +1,369 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from skcae.engine.activations import ACTIVATIONS
+from skcae.engine.losses import LOSSES
+from skcae.engine.network import Architecture
+from skcae.engine.objective import (
+    AutogradGradient,
+    ClosedFormGradient,
+    make_gradient,
+    objective,
+)
+
+KINDS = [AutogradGradient, ClosedFormGradient]
+
+all_kinds = pytest.mark.parametrize("kind", KINDS)
+all_activations = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+all_losses = pytest.mark.parametrize(
+    "loss, output",
+    [
+        (loss, output)
+        for loss in sorted(LOSSES)
+        for output in LOSSES[loss].output_activations
+    ],
+)
+tied_or_not = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+without_or_with_penalty = pytest.mark.parametrize("lam", [0, 0.3])
+
+
+@pytest.fixture
+def mean_objective(materialised_jacobian):
+    """The objective with everything written out but s, s_out and the loss."""
+
+    def compute(architecture, flat, x, loss, lam):
+        parameters = architecture.view(flat)
+        (weight,), (bias,), (decoder_weight,), (decoder_bias,) = parameters
+        h = ACTIVATIONS[architecture.activation].value(x @ weight + bias)
+        z = h @ decoder_weight + decoder_bias
+        output = ACTIVATIONS[architecture.output_activation]
+        reconstruction = LOSSES[loss].per_sample(z, x, output).sum() / len(x)
+        if lam == 0:
+            return reconstruction
+        jacobian = materialised_jacobian(architecture, parameters, x)
+        return reconstruction + lam * jacobian.square().sum() / len(x)
+
+    return compute
+
+
+def evaluate(gradient, x):
+    """Return the mean objective by what a gradient's call returns."""
+    reconstruction, penalty = gradient(x)
+    return (reconstruction + gradient.lam * penalty) / len(x)
+
+
+# Value for value
+
+
+@pytest.fixture
+def given_weights(rng):
+    """A sigmoid encoder with a linear decoder, as arrays: x, W, b, V, c."""
+    x = rng.uniform(size=(9, 6))
+    return x, *(rng.normal(size=shape) for shape in [(6, 4), 4, (4, 6), 6])
+
+
+def compute_all_ways(given, lam):
+    """Return the mean objective as computed by each of the engine's three ways."""
+    x, *blocks = map(torch.tensor, given)
+    architecture = Architecture((6, 4), "sigmoid", "identity")
+    weight, bias, decoder_weight, decoder_bias = blocks
+    order = [weight, decoder_weight, bias, decoder_bias]
+    flat = torch.cat([block.reshape(-1) for block in order])
+    reconstruction, penalty = objective(architecture, architecture.view(flat), x)
+    values = [(reconstruction + lam * penalty).mean().item()]
+    for kind in KINDS:
+        gradient = kind(
+            architecture,
+            flat,
+            loss="squared_error",
+            lam=lam,
+            batch_size=len(x),
+            dtype=torch.float64,
+        )
+        values.append(evaluate(gradient, x).item())
+    return values
+
+
+@pytest.mark.parametrize("lam", [0, 0.1, 3])
+def test_objective_is_the_formula_with_the_jacobian_by_autograd(given_weights, lam):
+    # L = ‖x − x̂‖² + λ ‖J_h(x)‖², mean over samples
+    x, weight, bias, decoder_weight, decoder_bias = map(torch.tensor, given_weights)
+
+    def encode(row):
+        return 1 / (1 + torch.exp(-(row @ weight + bias)))
+
+    total = 0
+    for row in x:
+        reconstruction = encode(row) @ decoder_weight + decoder_bias
+        jacobian = torch.autograd.functional.jacobian(encode, row)
+        total += ((row - reconstruction) ** 2).sum() + lam * (jacobian**2).sum()
+    expected = total.item() / len(x)
+
+    values = compute_all_ways(given_weights, lam)
+    np.testing.assert_allclose(values, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("lam", [0, 1e-4, 0.1])
+def test_objective_is_that_of_the_keras_snippet_with_lam_rescaled(given_weights, lam):
+    x, weight, bias, decoder_weight, decoder_bias = given_weights
+    n_features = x.shape[1]
+    h = expit(x @ weight + bias)
+    reconstruction = h @ decoder_weight + decoder_bias
+    # The snippet: mse = K.mean(K.square(y_true - y_pred), axis=1); W = K.transpose(W);
+    # dh = h * (1 - h); lam * K.sum(dh**2 * K.sum(W**2, axis=1), axis=1)
+    mse = np.mean((x - reconstruction) ** 2, axis=1)
+    dh = h * (1 - h)
+    contractive = lam * np.sum(dh**2 * np.sum(weight.T**2, axis=1), axis=1)
+    snippet = np.mean(mse + contractive)
+
+    values = compute_all_ways(given_weights, n_features * lam)
+    np.testing.assert_allclose(values, n_features * snippet, rtol=1e-10)
+
+
+def test_objective_is_per_sample(make_problem):
+    architecture = Architecture((5, 3), "tanh")
+    flat, x = make_problem(architecture)
+    terms = objective(architecture, architecture.view(flat), x)
+    alone = objective(architecture, architecture.view(flat), x[2:3])
+    for term, single in zip(terms, alone, strict=True):
+        assert term.shape == (len(x),)
+        torch.testing.assert_close(term[2:3], single, rtol=1e-12, atol=0)
+
+
+# The gradient
+
+
+@all_activations
+@all_losses
+@tied_or_not
+@without_or_with_penalty
+def test_closed_form_equals_autograd(activation, loss, output, tied, lam, make_problem):
+    architecture = Architecture((5, 4), activation, output, tied)
+    flat, x = make_problem(architecture, n_samples=19)
+    closed, general = (
+        kind(
+            architecture,
+            flat,
+            loss=loss,
+            lam=lam,
+            batch_size=8,
+            dtype=torch.float64,
+        )
+        for kind in [ClosedFormGradient, AutogradGradient]
+    )
+    # Two full batches, then a smaller one that leaves part of the buffers as it was.
+    for batch in x.split(8):
+        for computed, expected in zip(closed(batch), general(batch), strict=True):
+            torch.testing.assert_close(computed, expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            closed.gradient, general.gradient, rtol=1e-10, atol=1e-10
+        )
+
+
+@all_kinds
+@all_activations
+@all_losses
+@tied_or_not
+@without_or_with_penalty
+def test_gradient_is_that_of_the_materialised_objective(
+    kind, activation, loss, output, tied, lam, make_problem, mean_objective
+):
+    architecture = Architecture((5, 4), activation, output, tied)
+    flat, x = make_problem(architecture)
+    gradient = kind(
+        architecture, flat, loss=loss, lam=lam, batch_size=7, dtype=torch.float64
+    )
+    value = evaluate(gradient, x)
+
+    leaf = flat.clone().requires_grad_()
+    expected = mean_objective(architecture, leaf, x, loss, lam)
+    (expected_gradient,) = torch.autograd.grad(expected, leaf)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        gradient.gradient, expected_gradient, rtol=1e-10, atol=1e-10
+    )
+
+
+@all_kinds
+@all_activations
+@all_losses
+@tied_or_not
+def test_gradient_matches_central_differences(
+    kind,
+    activation,
+    loss,
+    output,
+    tied,
+    make_problem,
+    mean_objective,
+    central_differences,
+):
+    architecture = Architecture((3, 2), activation, output, tied)
+    flat, x = make_problem(architecture, n_samples=4)
+    gradient = kind(
+        architecture, flat, loss=loss, lam=0.3, batch_size=4, dtype=torch.float64
+    )
+    gradient(x)
+    expected = central_differences(
+        lambda flat: mean_objective(architecture, flat, x, loss, 0.3), flat
+    )
+    torch.testing.assert_close(gradient.gradient, expected, rtol=1e-6, atol=1e-7)
+
+
+@all_kinds
+@pytest.mark.parametrize("lam", [0, 0.3])
+def test_returned_sums_are_the_terms_over_the_batch(kind, lam, make_problem):
+    # With lam = 0 too: the history shows how contractive a plain autoencoder is.
+    architecture = Architecture((5, 4), "tanh")
+    flat, x = make_problem(architecture)
+    gradient = kind(
+        architecture,
+        flat,
+        loss="squared_error",
+        lam=lam,
+        batch_size=7,
+        dtype=torch.float64,
+    )
+    terms = objective(architecture, architecture.view(flat), x)
+    for total, term in zip(gradient(x), terms, strict=True):
+        assert total.shape == ()
+        assert not total.requires_grad
+        assert term.sum() > 0
+        torch.testing.assert_close(total, term.sum(), rtol=1e-12, atol=0)
+
+
+@all_kinds
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_parameters_are_read_anew_and_arguments_left_alone(kind, dtype, make_problem):
+    architecture = Architecture((5, 4), "tanh")
+    flat, x = make_problem(architecture, dtype=torch.float32)
+    if dtype == torch.float64:
+        flat = flat.double()
+    x = x.to(dtype)
+    kwargs = {"loss": "squared_error", "lam": 0.3, "batch_size": 7, "dtype": dtype}
+    gradient = kind(architecture, flat, **kwargs)
+    gradient(x)
+    first = gradient.gradient.clone()
+    batch, parameters = x.clone(), flat.clone()
+    gradient(x)
+    assert torch.equal(gradient.gradient, first)
+    assert torch.equal(x, batch)
+    assert torch.equal(flat, parameters)
+
+    flat.mul_(0.5)
+    gradient(x)
+    fresh = kind(architecture, flat.clone(), **kwargs)
+    fresh(x)
+    assert not torch.equal(gradient.gradient, first)
+    assert torch.equal(gradient.gradient, fresh.gradient)
+
+
+@all_kinds
+@all_activations
+@all_losses
+@tied_or_not
+def test_bfloat16_gradient_is_within_a_few_percent(
+    kind, activation, loss, output, tied, make_problem, mean_objective
+):
+    architecture = Architecture((20, 10), activation, output, tied)
+    flat, x = make_problem(architecture, n_samples=40, dtype=torch.float32)
+    # Values that bfloat16 can hold, so that only the arithmetic is compared: the
+    # rounding of an input can move a unit across its kink.
+    flat = (0.4 * flat).bfloat16().float()
+    x = x.bfloat16()
+    narrow = kind(
+        architecture, flat, loss=loss, lam=0.3, batch_size=40, dtype=torch.bfloat16
+    )
+    sums = narrow(x)
+
+    leaf = flat.double().requires_grad_()
+    x = x.double()
+    terms = objective(architecture, architecture.view(leaf.detach()), x, loss=loss)
+    for computed, term in zip(sums, terms, strict=True):
+        assert computed.dtype == torch.float32
+        torch.testing.assert_close(computed.double(), term.sum(), rtol=0.02, atol=0)
+    value = mean_objective(architecture, leaf, x, loss, 0.3)
+    (expected,) = torch.autograd.grad(value, leaf)
+    assert narrow.gradient.dtype == torch.float32
+    error = (narrow.gradient.double() - expected).norm()
+    # Most combinations reach 1 %; relu changes sides at some entries.
+    assert error < 0.07 * expected.norm()
+
+
+@all_kinds
+@tied_or_not
+def test_float32_gradient_is_close_to_float64(kind, tied, make_problem):
+    architecture = Architecture((20, 10), tied=tied)
+    flat, x = make_problem(architecture, n_samples=40, dtype=torch.float32)
+    kwargs = {"loss": "squared_error", "lam": 0.3, "batch_size": 40}
+    narrow = kind(architecture, flat, dtype=torch.float32, **kwargs)
+    exact = kind(architecture, flat.double(), dtype=torch.float64, **kwargs)
+    narrow(x)
+    exact(x.double())
+    assert narrow.gradient.dtype == torch.float32
+    error = (narrow.gradient.double() - exact.gradient).norm()
+    assert error < 1e-5 * exact.gradient.norm()
+
+
+def test_one_layer_gets_the_closed_form_and_more_get_autograd():
+    kwargs = {"loss": "squared_error", "lam": 0.1, "batch_size": 4}
+    for sizes, kind in [((5, 3), ClosedFormGradient), ((5, 4, 3), AutogradGradient)]:
+        architecture = Architecture(sizes)
+        flat = torch.zeros(architecture.n_parameters())
+        gradient = make_gradient(architecture, flat, dtype=torch.float32, **kwargs)
+        assert type(gradient) is kind
+
+
+class AllocationRecorder(TorchDispatchMode):
+    """Records the operations whose result is a new array rather than an argument's."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        known = {
+            value.untyped_storage().data_ptr()
+            for value in itertools.chain(args, kwargs.values())
+            if isinstance(value, torch.Tensor)
+        }
+        results = result if isinstance(result, (list, tuple)) else [result]
+        for value in results:
+            if (
+                isinstance(value, torch.Tensor)
+                and value.numel() > 1
+                and value.untyped_storage().data_ptr() not in known
+            ):
+                self.found.append((str(func), tuple(value.shape)))
+        return result
+
+
+@all_activations
+@all_losses
+@tied_or_not
+@without_or_with_penalty
+def test_closed_form_allocates_no_arrays_in_the_steady_state(
+    activation, loss, output, tied, lam, make_problem
+):
+    architecture = Architecture((5, 4), activation, output, tied)
+    flat, x = make_problem(architecture, dtype=torch.float32)
+    gradient = ClosedFormGradient(
+        architecture, flat, loss=loss, lam=lam, batch_size=7, dtype=torch.float32
+    )
+    gradient(x)
+    with AllocationRecorder() as recorder:
+        gradient(x)
+    assert recorder.found == []
+
+
+def test_allocations_are_seen():
+    with AllocationRecorder() as recorder:
+        torch.ones(3).add_(1)
+    assert [shape for _, shape in recorder.found] == [(3,)]
