@@ -23,7 +23,7 @@ from ._compat import CallbackSupportMixin, with_callbacks
 from ._version import __version__
 from .engine import inference
 from .engine.activations import ACTIVATIONS
-from .engine.device import PRECISIONS, resolve_device
+from .engine.device import PRECISIONS, has_fast_bfloat16, resolve_device
 from .engine.losses import LOSSES
 from .engine.network import Architecture, Parameters
 from .engine.penalties import contraction, jacobian
@@ -188,7 +188,8 @@ class ContractiveAutoencoderTransformer(
 
     precision : {"bfloat16", "float32", "float64"}, default="float32"
         Arithmetic of the training. "bfloat16" keeps parameters and optimiser in
-        float32; it pays on hardware with bfloat16 matrix instructions only.
+        float32; where the device has no matrix instructions for it, training warns
+        and uses float32.
         `transform` and all other methods compute in the dtype of their input.
 
     device : str, default="auto"
@@ -481,6 +482,7 @@ class ContractiveAutoencoderTransformer(
             state = self._training_state or {}
             curves = {name: list(values) for name, values in self.history_.items()}
             curves["objective"] = list(self.loss_curve_)
+        device = resolve_device(self.device)
         trainer = Trainer(
             architecture,
             X,
@@ -489,8 +491,8 @@ class ContractiveAutoencoderTransformer(
             lam=self.lam,
             learning_rate=self.learning_rate_init,
             batch_size=self._batch_size(len(X)),
-            precision=self.precision,
-            device=resolve_device(self.device),
+            precision=self._usable_precision(device),
+            device=device,
             seed=rng.randint(np.iinfo(np.int32).max),
         )
         training = _Training(trainer, trainer.epochs(), curves, trainer.snapshot())
@@ -544,6 +546,15 @@ class ContractiveAutoencoderTransformer(
                 "plateau": training.plateau.state(),
                 "lowest": float(training.lowest),
             }
+
+    def _usable_precision(self, device):
+        if self.precision == "bfloat16" and not has_fast_bfloat16(device):
+            warnings.warn(
+                f"precision='bfloat16' is emulated on this device ({device}), several "
+                "times slower than precision='float32', which is used instead."
+            )
+            return "float32"
+        return self.precision
 
     def _batch_size(self, n_samples):
         if self.batch_size != "auto":

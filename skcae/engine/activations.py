@@ -13,8 +13,8 @@ import torch
 class Activation(NamedTuple):
     """An elementwise function ``s`` of the pre-activation ``a``.
 
-    Every function takes an optional ``out`` tensor that may receive the result (it is
-    the returned tensor that counts) and is differentiable by autograd without it.
+    Every function takes an optional ``out`` tensor that receives the result, and is
+    differentiable by autograd without it.
 
     Attributes
     ----------
@@ -24,9 +24,6 @@ class Activation(NamedTuple):
         ``derivative(a, h, out=None)`` is s'(a), computed from h where possible.
     second_derivative : callable
         ``second_derivative(a, h, d, out=None)`` is s''(a), with d = s'(a).
-    gain : float
-        Pre-activations drawn with this standard deviation use the range of ``s`` well;
-        the initialisation aims at it.
     """
 
     value: Callable
@@ -60,7 +57,8 @@ def _tanh_second_derivative(a, h, d, out=None):
 
 
 def _relu(a, out=None):
-    return torch.clamp(a, min=0, out=out)
+    # Unlike clamp, its derivative at 0 is 0 for autograd too.
+    return torch.threshold(a, 0, 0, out=out)
 
 
 def _step(a, h, out=None):
@@ -74,8 +72,8 @@ def _softplus(a, out=None):
 
 
 def _softplus_derivative(a, h, out=None):
-    # sigmoid(a) = 1 - exp(-h)
-    return torch.neg(h, out=out).expm1_().neg_()
+    # = 1 - exp(-h)
+    return torch.sigmoid(a, out=out)
 
 
 def _softplus_second_derivative(a, h, d, out=None):
@@ -83,7 +81,7 @@ def _softplus_second_derivative(a, h, d, out=None):
 
 
 def _identity(a, out=None):
-    return a
+    return a if out is None else out.copy_(a)
 
 
 def _one(a, h, out=None):

@@ -1,6 +1,5 @@
 """Arrays to batches: shuffled for training, in order for everything else."""
 
-import numpy as np
 import torch
 
 # Entries of the widest intermediate result of one block of rows.
@@ -10,16 +9,22 @@ _BLOCK_ENTRIES = 2**22
 def as_tensor(array):
     """Return a tensor that shares the array's memory where PyTorch can share it.
 
-    Read-only, negatively strided and foreign-endian arrays are copied first.
+    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first.
     """
-    native = array.dtype.newbyteorder("=")
-    if (
-        not array.flags.writeable
-        or not array.dtype.isnative
-        or any(stride < 0 for stride in array.strides)
+    flags = array.flags
+    if not (flags.writeable and flags.aligned and flags.c_contiguous) or (
+        not array.dtype.isnative
     ):
-        array = array.astype(native, order="C", copy=True)
+        array = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
     return torch.from_numpy(array)
+
+
+def _fits(rows, device):
+    """Return whether the rows may lie on the device as a whole."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return rows.numel() * rows.element_size() <= free / 2
 
 
 class ShuffledBatches:
@@ -40,35 +45,39 @@ class ShuffledBatches:
     """
 
     def __init__(self, X, *, batch_size, dtype, device, generator):
-        self._rows = as_tensor(np.ascontiguousarray(X)).to(device)
-        self.n_samples, n_features = self._rows.shape
+        rows = as_tensor(X)
+        self._rows = rows.to(device) if _fits(rows, device) else rows
+        self.n_samples, n_features = rows.shape
         self.batch_size = min(batch_size, self.n_samples)
         self.dtype = dtype
         self.device = device
         self.generator = generator
         shape = (self.batch_size, n_features)
-        self._gathered = torch.empty(shape, dtype=self._rows.dtype, device=device)
-        self._batch = (
-            self._gathered
-            if self._rows.dtype == dtype
-            else torch.empty(shape, dtype=dtype, device=device)
-        )
+        self._batch = torch.empty(shape, dtype=dtype, device=device)
+        self._gathered = self._batch
+        if rows.dtype != dtype:
+            self._gathered = torch.empty(shape, dtype=rows.dtype, device=device)
 
     def __iter__(self):
         order = torch.randperm(self.n_samples, generator=self.generator, device="cpu")
-        for index in order.to(self.device).split(self.batch_size):
-            gathered = self._gathered[: len(index)]
-            torch.index_select(self._rows, 0, index, out=gathered)
+        for index in order.to(self._rows.device).split(self.batch_size):
             batch = self._batch[: len(index)]
-            if self._batch is not self._gathered:
-                batch.copy_(gathered)
+            if self._rows.device == self.device:
+                gathered = self._gathered[: len(index)]
+                torch.index_select(self._rows, 0, index, out=gathered)
+            else:
+                # Pinned memory is copied while the device computes; PyTorch doesn't
+                # give it away again before that copy is done.
+                gathered = self._rows.index_select(0, index).pin_memory()
+            if gathered.data_ptr() != batch.data_ptr():
+                batch.copy_(gathered, non_blocking=True)
             yield batch
 
     def sample(self, n_samples):
         """Return at most ``n_samples`` rows drawn without replacement, as a copy."""
         order = torch.randperm(self.n_samples, generator=self.generator, device="cpu")
-        index = order[:n_samples].to(self.device)
-        return self._rows.index_select(0, index).to(self.dtype)
+        index = order[:n_samples].to(self._rows.device)
+        return self._rows.index_select(0, index).to(self.device, self.dtype)
 
 
 def block_rows(entries_per_row):

@@ -61,6 +61,21 @@ def resolve_device(name):
     return device
 
 
+def has_fast_bfloat16(device):
+    """Return whether the device has matrix instructions for bfloat16.
+
+    Without them it is emulated, several times slower than float32. A PyTorch too old
+    to tell what a CPU can do counts as without.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "mps":
+        return True
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    names = ("amx_bf16", "avx512_bf16", "bf16")
+    return any(capabilities.get(name, False) for name in names)
+
+
 def make_generator(seed):
     """Return a generator on the CPU, so that draws don't depend on the device."""
     return torch.Generator(device="cpu").manual_seed(int(seed))

@@ -21,9 +21,9 @@ class Loss(NamedTuple):
         ``per_sample(z, x, output)`` is the loss summed over features, of shape
         (n_samples,), for ``output`` an `Activation`; differentiable by autograd.
     sum_and_gradient : callable
-        ``sum_and_gradient(z, x, output, scratch)`` is the loss summed over the batch,
-        a float32 (or wider) scalar tensor. It overwrites z with the gradient of that
-        sum with respect to z. ``scratch`` is a tensor like z.
+        ``sum_and_gradient(z, x, output, scratch, scale)`` is the loss summed over the
+        batch, a float32 (or wider) scalar tensor. It overwrites z with ``scale`` times
+        the gradient of that sum with respect to z. ``scratch`` is a tensor like z.
     output_activations : tuple of str
         The output activations with which the loss makes sense.
     unit_interval : bool
@@ -52,16 +52,16 @@ def _squared_error(z, x, output):
     return (output.value(z) - x).square().sum(dim=1)
 
 
-def _squared_error_gradient(z, x, output, scratch):
+def _squared_error_gradient(z, x, output, scratch, scale):
     if output is ACTIVATIONS["identity"]:
         residual = z.sub_(x)
         total = _dot(residual, residual)
-        residual.mul_(2)
+        residual.mul_(2 * scale)
         return total
     y = output.value(z, out=scratch)
     output.derivative(z, y, out=z)
     residual = y.sub_(x)
-    z.mul_(residual).mul_(2)
+    z.mul_(residual).mul_(2 * scale)
     return _dot(residual, residual)
 
 
@@ -70,9 +70,9 @@ def _cross_entropy(z, x, output):
     return (_softplus(z) - x * z).sum(dim=1)
 
 
-def _cross_entropy_gradient(z, x, output, scratch):
+def _cross_entropy_gradient(z, x, output, scratch, scale):
     total = _total(_softplus(z, out=scratch)) - _dot(x, z)
-    output.value(z, out=z).sub_(x)
+    output.value(z, out=z).sub_(x).mul_(scale)
     return total
 
 

@@ -125,7 +125,7 @@ def _principal_basis(centred, rank, generator):
     return basis
 
 
-def _initial_encoder_layer(architecture, rows, n_hidden, generator):
+def _initial_encoder_layer(architecture, rows, n_hidden, generator, is_first):
     mean = rows.mean(dim=0)
     centred = rows - mean
     rank = min(n_hidden, rows.shape[1])
@@ -135,11 +135,12 @@ def _initial_encoder_layer(architecture, rows, n_hidden, generator):
     shape = (n_hidden, rank)
     mix = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     weight = basis @ torch.linalg.qr(mix.to(rows)).Q.T
-    # With x ↦ s(x W) ≈ slope · x W, a tied decoder inverts W / √slope.
+    # With x ↦ s(x W) ≈ slope · x W, a tied decoder inverts W / √slope. Below another
+    # layer it has to return that layer's pre-activations, larger by 1 / slope.
     a = weight.new_tensor([-1e-3, 1e-3])
     activation = ACTIVATIONS[architecture.activation]
     slope = activation.derivative(a, activation.value(a)).mean()
-    weight /= slope.sqrt()
+    weight /= slope.sqrt() if is_first else slope
     spread = (centred @ weight).square().mean().sqrt()
     if spread > 0:
         weight *= (
@@ -181,20 +182,23 @@ def initialise(architecture, sample, generator):
     flat : Tensor of shape (n_parameters,)
     """
     activation = ACTIVATIONS[architecture.activation]
-    weights, biases, inputs = [], [], [sample]
+    weights, biases, targets = [], [], [sample]
+    h = sample
     for n_hidden in architecture.sizes[1:]:
         weight, bias = _initial_encoder_layer(
-            architecture, inputs[-1], n_hidden, generator
+            architecture, h, n_hidden, generator, is_first=not weights
         )
         weights.append(weight)
         biases.append(bias)
-        inputs.append(activation.value(inputs[-1] @ weight + bias))
+        targets.append(h @ weight + bias)
+        h = activation.value(targets[-1])
+    # Each decoder layer returns the pre-activations that led to its counterpart.
     decoder_weights, decoder_biases = [], []
-    for weight in reversed(weights):
-        code, target = inputs.pop(), inputs[-1]
-        weight_out = weight.T if architecture.tied else _least_squares(code, target)
-        decoder_weights.append(weight_out)
-        decoder_biases.append(target.mean(dim=0) - code.mean(dim=0) @ weight_out)
+    for weight, code, target in zip(weights, targets[1:], targets[:-1], strict=True):
+        h = activation.value(code)
+        weight_out = weight.T if architecture.tied else _least_squares(h, target)
+        decoder_weights.insert(0, weight_out)
+        decoder_biases.insert(0, target.mean(dim=0) - h.mean(dim=0) @ weight_out)
     return architecture.flatten(
         Parameters(weights, biases, decoder_weights, decoder_biases)
     )

@@ -5,6 +5,8 @@ of the batch's mean objective into ``gradient.gradient`` and returns the batch's
 reconstruction loss and summed penalty as scalar tensors, without waiting for a device.
 """
 
+from typing import NamedTuple
+
 import torch
 
 from .activations import ACTIVATIONS
@@ -92,16 +94,29 @@ class AutogradGradient(_Gradient):
         return sums[0].detach(), sums[1].detach()
 
 
+class _Workspace(NamedTuple):
+    """Buffers of one batch, and their transposes: views that need not be made anew."""
+
+    a: torch.Tensor
+    h: torch.Tensor
+    d: torch.Tensor
+    d2: torch.Tensor
+    z: torch.Tensor
+    scratch: torch.Tensor
+    h_t: torch.Tensor
+    z_t: torch.Tensor
+
+
 class ClosedFormGradient(_Gradient):
     """The gradient of a one-layer model, written out: five matrix products in all.
 
-    With w²_j = Σ_i W_ij², R = ∂loss/∂z and the sums over the n rows of the batch,
+    With w²_j = Σ_i W_ij², R = ∂loss/∂z / n and the sums over the n rows of the batch,
 
-        ∂/∂V = Hᵀ R / n
-        A    = s' ∘ (R Vᵀ + 2 lam s'' ∘ w²)
-        ∂/∂W = Xᵀ A / n + 2 lam W ∘ (Σ_n s'²) / n
+        ∂/∂V = Hᵀ R
+        A    = s' ∘ (R Vᵀ + 2 lam / n · s'' ∘ w²)
+        ∂/∂W = Xᵀ A + 2 lam / n · W ∘ Σ_n s'²
 
-    and the column means of A and R are the gradients of the biases; the two weights'
+    and the column sums of A and R are the gradients of the biases; the two weights'
     add up where they are tied. All work happens in buffers allocated once.
     """
 
@@ -114,15 +129,25 @@ class ClosedFormGradient(_Gradient):
         self._gradient = self.gradient.to(self.dtype) if casts else self.gradient
         self._parameters = architecture.view(self._flat)
         self._views = architecture.view(self._gradient)
+        self._decoder_weight_t = self._parameters.decoder_weights[0].T
 
         def empty(*shape):
             return torch.empty(shape, dtype=self.dtype, device=flat.device)
 
-        self._hidden_buffers = [empty(self.batch_size, n_hidden) for _ in range(4)]
-        self._feature_buffers = [empty(self.batch_size, n_features) for _ in range(2)]
+        self._buffers = [empty(self.batch_size, n_hidden) for _ in range(4)]
+        self._buffers += [empty(self.batch_size, n_features) for _ in range(2)]
+        self._workspaces = {}
         self._squared_weight = empty(n_features, n_hidden)
         self._column_norms = empty(n_hidden)
         self._column_sums = empty(n_hidden)
+
+    def _workspace(self, n_samples):
+        if n_samples not in self._workspaces:
+            a, h, d, d2, z, scratch = (b[:n_samples] for b in self._buffers)
+            self._workspaces[n_samples] = _Workspace(
+                a, h, d, d2, z, scratch, h_t=h.T, z_t=z.T
+            )
+        return self._workspaces[n_samples]
 
     def __call__(self, x):
         n_samples = len(x)
@@ -130,44 +155,38 @@ class ClosedFormGradient(_Gradient):
             self._flat.copy_(self.flat)
         (weight,), (bias,), (decoder_weight,), (decoder_bias,) = self._parameters
         (d_weight,), (d_bias,), (d_decoder_weight,), (d_decoder_bias,) = self._views
-        a, h, d, d2 = (buffer[:n_samples] for buffer in self._hidden_buffers)
-        z, scratch = (buffer[:n_samples] for buffer in self._feature_buffers)
+        a, h, d, d2, z, scratch, h_t, z_t = self._workspace(n_samples)
 
-        torch.addmm(bias, x, weight, out=a)
-        h = self.activation.value(a, out=h)
-        torch.addmm(decoder_bias, h, decoder_weight, out=z)
-        reconstruction = self.loss.sum_and_gradient(z, x, self.output, scratch)
+        torch.mm(x, weight, out=a).add_(bias)
+        self.activation.value(a, out=h)
+        torch.mm(h, decoder_weight, out=z).add_(decoder_bias)
+        reconstruction = self.loss.sum_and_gradient(
+            z, x, self.output, scratch, 1 / n_samples
+        )
         self.activation.derivative(a, h, out=d)
         torch.mul(weight, weight, out=self._squared_weight)
         column_norms = torch.sum(self._squared_weight, dim=0, out=self._column_norms)
-
-        # From here on a holds A, the gradient with respect to the pre-activations.
         if self.lam > 0:
             self.activation.second_derivative(a, h, d, out=d2)
             d2.mul_(column_norms)
-            torch.addmm(d2, z, decoder_weight.T, beta=2 * self.lam, out=a)
-        else:
-            torch.mm(z, decoder_weight.T, out=a)
+
+        # From here on a holds A, the gradient with respect to the pre-activations.
+        torch.mm(z, self._decoder_weight_t, out=a)
+        if self.lam > 0:
+            a.add_(d2, alpha=2 * self.lam / n_samples)
         a.mul_(d)
         column_sums = torch.sum(d.square_(), dim=0, out=self._column_sums)
         penalty = _dot(column_sums, column_norms)
 
-        torch.addmm(d_weight, x.T, a, beta=0, alpha=1 / n_samples, out=d_weight)
+        torch.mm(x.T, a, out=d_weight)
         if self.architecture.tied:
-            d_weight.addmm_(z.T, h, alpha=1 / n_samples)
+            d_weight.addmm_(z_t, h)
         else:
-            torch.addmm(
-                d_decoder_weight,
-                h.T,
-                z,
-                beta=0,
-                alpha=1 / n_samples,
-                out=d_decoder_weight,
-            )
+            torch.mm(h_t, z, out=d_decoder_weight)
         if self.lam > 0:
             d_weight.addcmul_(weight, column_sums, value=2 * self.lam / n_samples)
-        torch.sum(a, dim=0, out=d_bias).div_(n_samples)
-        torch.sum(z, dim=0, out=d_decoder_bias).div_(n_samples)
+        torch.sum(a, dim=0, out=d_bias)
+        torch.sum(z, dim=0, out=d_decoder_bias)
         if self._gradient is not self.gradient:
             self.gradient.copy_(self._gradient)
         return reconstruction, penalty

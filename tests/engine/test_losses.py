@@ -54,7 +54,8 @@ def test_per_sample_matches_the_formula(loss, output, z_and_x):
 
 
 @all_cases
-def test_sum_and_gradient_match_per_sample_and_autograd(loss, output, z_and_x):
+@pytest.mark.parametrize("scale", [1.0, 0.125])
+def test_sum_and_gradient_match_per_sample_and_autograd(loss, output, scale, z_and_x):
     z, x = z_and_x
     activation = ACTIVATIONS[output]
     leaf = z.clone().requires_grad_()
@@ -63,11 +64,13 @@ def test_sum_and_gradient_match_per_sample_and_autograd(loss, output, z_and_x):
 
     gradient, data = z.clone(), x.clone()
     scratch = torch.full_like(z, torch.nan)
-    total = LOSSES[loss].sum_and_gradient(gradient, data, activation, scratch)
+    total = LOSSES[loss].sum_and_gradient(gradient, data, activation, scratch, scale)
 
     assert total.shape == ()
     torch.testing.assert_close(total, expected.detach(), rtol=1e-12, atol=0)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(
+        gradient, scale * expected_gradient, rtol=1e-11, atol=1e-12
+    )
     assert torch.equal(data, x)
 
 
@@ -83,7 +86,7 @@ def test_gradient_matches_central_differences(
 
     expected = central_differences(total, z.reshape(-1)).view_as(z)
     gradient = z.clone()
-    LOSSES[loss].sum_and_gradient(gradient, x, activation, torch.empty_like(z))
+    LOSSES[loss].sum_and_gradient(gradient, x, activation, torch.empty_like(z), 1.0)
     torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-7)
 
 
@@ -97,10 +100,10 @@ def test_low_precision_keeps_the_gradient_and_widens_the_sum(
     rounded_z, rounded_x = z.to(dtype), x.to(dtype)
     expected_gradient = rounded_z.double()
     expected = LOSSES[loss].sum_and_gradient(
-        expected_gradient, rounded_x.double(), activation, torch.empty_like(z)
+        expected_gradient, rounded_x.double(), activation, torch.empty_like(z), 1.0
     )
     total = LOSSES[loss].sum_and_gradient(
-        rounded_z, rounded_x, activation, torch.empty_like(rounded_z)
+        rounded_z, rounded_x, activation, torch.empty_like(rounded_z), 1.0
     )
     tolerance = 1e-5 if dtype == torch.float32 else 0.02
     assert total.dtype == torch.float32
@@ -120,7 +123,7 @@ def test_extreme_pre_activations_stay_finite(loss, output, dtype, size):
     values = LOSSES[loss].per_sample(leaf, x, ACTIVATIONS[output])
     (autograd_gradient,) = torch.autograd.grad(values.sum(), leaf)
     total = LOSSES[loss].sum_and_gradient(
-        z, x, ACTIVATIONS[output], torch.empty_like(z)
+        z, x, ACTIVATIONS[output], torch.empty_like(z), 1.0
     )
     for result in (values, autograd_gradient, total, z):
         assert torch.isfinite(result).all()

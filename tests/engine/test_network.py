@@ -207,7 +207,7 @@ def test_smooth_autoencoder_starts_close_to_pca(activation, low_rank_rows):
 def test_start_is_better_than_the_mean(activation, tied, sizes, low_rank_rows):
     rows, _ = low_rank_rows
     error = mean_squared_error(Architecture(sizes, activation, tied=tied), rows)
-    assert error < 0.8 * rows.var(dim=0, unbiased=False).sum()
+    assert error < 0.9 * rows.var(dim=0, unbiased=False).sum()
 
 
 DEGENERATE = {
