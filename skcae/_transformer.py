@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks
@@ -60,6 +61,12 @@ def _all_or_nothing(estimator):
             delattr(estimator, name)
         vars(estimator).update(before)
         raise
+
+
+def _early_stopping_is_off(estimator):
+    if estimator.early_stopping:
+        raise AttributeError("partial_fit does not support early_stopping=True")
+    return True
 
 
 class _Plateau:
@@ -405,6 +412,7 @@ class ContractiveAutoencoderTransformer(
         )
         return self
 
+    @available_if(_early_stopping_is_off)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Train for one epoch on a chunk of the data.
@@ -428,10 +436,10 @@ class ContractiveAutoencoderTransformer(
         Raises
         ------
         ValueError
-            As for `fit`, and if ``early_stopping=True``, which needs whole fits.
+            As for `fit`.
+        AttributeError
+            If ``early_stopping=True``, which needs whole fits.
         """
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
         continues = self.__sklearn_is_fitted__()
         with _all_or_nothing(self):
             data, _, rng = self._validated(X, continues)

@@ -1,0 +1,60 @@
+"""Settings and data shared by the tests of the estimator."""
+
+import os
+
+# scikit-learn's check of array API dispatch runs only if SciPy is imported with this
+# setting, so it comes before every other import.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from skcae import ContractiveAutoencoderTransformer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Keep small operations from waiting for threads where cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """All 1797 digits and their labels; read-only, in [0, 1]."""
+    X, y = load_digits(return_X_y=True)
+    X /= 16
+    X.flags.writeable = False
+    return X, y
+
+
+@pytest.fixture(scope="session")
+def X():
+    """60 rows of 8 features in (0, 1) around a surface of 2 dimensions; read-only.
+
+    Enough structure for training to lower the objective, few enough rows to be fast,
+    and values that every loss accepts.
+    """
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(60, 2)) @ rng.normal(size=(2, 8))
+    X = 1 / (1 + np.exp(-hidden - 0.1 * rng.normal(size=(60, 8))))
+    X.flags.writeable = False
+    return X
+
+
+@pytest.fixture
+def make():
+    """Return a function that makes a small, seeded estimator.
+
+    Its tolerance is so wide that training converges within a few epochs.
+    """
+
+    def make(**parameters):
+        small = {"n_hidden": 5, "tol": 0.3, "n_iter_no_change": 1, "random_state": 0}
+        return ContractiveAutoencoderTransformer(**small | parameters)
+
+    return make
