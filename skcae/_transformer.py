@@ -238,7 +238,8 @@ class ContractiveAutoencoderTransformer(
 
     history_ : dict of ndarray of shape (n_iter_,)
         Curves of the terms, "reconstruction" and "contraction" (‖J‖²_F, without the
-        factor ``lam``), and of "validation_loss" if ``early_stopping=True``.
+        factor ``lam``), and of "validation_loss" if ``early_stopping=True``; NaN for
+        epochs without.
 
     n_iter_ : int
         Number of epochs run, over all calls that continued the same training.
@@ -446,7 +447,6 @@ class ContractiveAutoencoderTransformer(
             with self._explained_divergence(data):
                 training = self._start(data, rng, continues)
                 self._run_epoch(training)
-            training.kept = training.trainer.snapshot()
             self._finish(training, resumable=True)
         return self
 
@@ -490,6 +490,8 @@ class ContractiveAutoencoderTransformer(
             state = self._training_state or {}
             curves = {name: list(values) for name, values in self.history_.items()}
             curves["objective"] = list(self.loss_curve_)
+        if self.early_stopping:
+            curves.setdefault("validation_loss", [np.nan] * len(curves["objective"]))
         device = resolve_device(self.device)
         trainer = Trainer(
             architecture,
@@ -521,18 +523,13 @@ class ContractiveAutoencoderTransformer(
                 task = context.subcontext(task_name="epoch")
                 task.call_on_fit_task_begin(estimator=self, X=X, y=y)
                 loss = self._run_epoch(training, validation_data)
-                snapshot = training.trainer.snapshot()
-                if validation_data is None or loss < training.lowest:
-                    training.kept, training.lowest = snapshot, loss
                 training.plateau.update(loss)
                 training.trainer.scale_learning_rate(training.plateau.factor)
                 stop = task.call_on_fit_task_end(
                     estimator=self,
                     X=X,
                     y=y,
-                    reconstruction_attributes=lambda snapshot=snapshot: (
-                        self._fitted_attributes(training, snapshot)
-                    ),
+                    reconstruction_attributes=lambda: self._fitted_attributes(training),
                 )
                 if stop:
                     return "callback"
@@ -546,7 +543,7 @@ class ContractiveAutoencoderTransformer(
 
     def _finish(self, training, resumable):
         """Set the fitted attributes."""
-        vars(self).update(self._fitted_attributes(training, training.kept))
+        vars(self).update(self._fitted_attributes(training))
         self._training_state = None
         if resumable:
             self._training_state = {
@@ -575,21 +572,23 @@ class ContractiveAutoencoderTransformer(
         """Train for one epoch; return the loss to watch."""
         curves = training.curves
         report = next(training.reports)
+        values = report._asdict()
         loss = report.objective
         if validation_data is not None:
             loss = training.trainer.mean_objective(validation_data)
-            curves.setdefault("validation_loss", []).append(loss)
-        for name, value in report._asdict().items():
+        if "validation_loss" in curves:
+            values["validation_loss"] = np.nan if validation_data is None else loss
+        if validation_data is None or loss < training.lowest:
+            training.kept, training.lowest = training.trainer.snapshot(), loss
+        for name, value in values.items():
             curves[name].append(value)
         if self.verbose:
-            values = ", ".join(
-                f"{name} = {values[-1]:.6g}" for name, values in curves.items()
-            )
-            print(f"Epoch {len(curves['objective'])}: {values}")
+            text = ", ".join(f"{name} = {value:.6g}" for name, value in values.items())
+            print(f"Epoch {len(curves['objective'])}: {text}")
         return loss
 
-    def _fitted_attributes(self, training, snapshot):
-        arrays = training.trainer.arrays(snapshot)
+    def _fitted_attributes(self, training):
+        arrays = training.trainer.arrays(training.kept)
         history = {name: np.array(values) for name, values in training.curves.items()}
         loss_curve = history.pop("objective")
         return {

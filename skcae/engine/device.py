@@ -15,12 +15,18 @@ def isolated(function):
     """Run ``function`` without recording gradients, whatever the caller's grad mode.
 
     The caller may be in ``torch.inference_mode()``, whose tensors can't be updated
-    outside of it; so this leaves that mode. Both settings are per thread and restored.
+    outside of it, or in ``torch.autocast``, which would change the arithmetic; so this
+    leaves both. All of these settings are per thread and restored.
     """
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        with torch.inference_mode(False), torch.no_grad():
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
             return function(*args, **kwargs)
 
     return wrapper

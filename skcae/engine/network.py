@@ -125,7 +125,7 @@ def _principal_basis(centred, rank, generator):
     return basis
 
 
-def _initial_encoder_layer(architecture, rows, n_hidden, generator, is_first):
+def _initial_encoder_layer(architecture, rows, n_hidden, generator):
     mean = rows.mean(dim=0)
     centred = rows - mean
     rank = min(n_hidden, rows.shape[1])
@@ -135,12 +135,11 @@ def _initial_encoder_layer(architecture, rows, n_hidden, generator, is_first):
     shape = (n_hidden, rank)
     mix = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     weight = basis @ torch.linalg.qr(mix.to(rows)).Q.T
-    # With x ↦ s(x W) ≈ slope · x W, a tied decoder inverts W / √slope. Below another
-    # layer it has to return that layer's pre-activations, larger by 1 / slope.
+    # With x ↦ s(x W) ≈ slope · x W, a tied decoder inverts W / √slope.
     a = weight.new_tensor([-1e-3, 1e-3])
     activation = ACTIVATIONS[architecture.activation]
     slope = activation.derivative(a, activation.value(a)).mean()
-    weight /= slope.sqrt() if is_first else slope
+    weight /= slope.sqrt()
     spread = (centred @ weight).square().mean().sqrt()
     if spread > 0:
         weight *= (
@@ -185,9 +184,7 @@ def initialise(architecture, sample, generator):
     weights, biases, targets = [], [], [sample]
     h = sample
     for n_hidden in architecture.sizes[1:]:
-        weight, bias = _initial_encoder_layer(
-            architecture, h, n_hidden, generator, is_first=not weights
-        )
+        weight, bias = _initial_encoder_layer(architecture, h, n_hidden, generator)
         weights.append(weight)
         biases.append(bias)
         targets.append(h @ weight + bias)

@@ -108,7 +108,7 @@ class Trainer:
     Raises
     ------
     FloatingPointError
-        If the data are too large to compute initial parameters from.
+        If ``lam`` or the data are too large to compute initial parameters from.
     """
 
     @isolated
@@ -132,6 +132,8 @@ class Trainer:
         self.generator = make_generator(seed)
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
+        if lam > torch.finfo(wide).max / 4:
+            raise FloatingPointError(f"lam={lam} is too large for {wide}")
         self.batches = ShuffledBatches(
             X,
             batch_size=batch_size,
@@ -184,7 +186,10 @@ class Trainer:
 
     @isolated
     def mean_objective(self, X):
-        """Return the mean objective over the rows of an array, as a float."""
+        """Return the mean objective over the rows of an array, as a float.
+
+        Raises FloatingPointError if it is infinite or NaN.
+        """
         flat = self.gradient.flat
         parameters = self.architecture.view(flat)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
@@ -192,7 +197,10 @@ class Trainer:
         for _, x in row_blocks(X, dtype=flat.dtype, device=flat.device, n_rows=n_rows):
             terms = objective(self.architecture, parameters, x, loss=self.loss)
             total += (terms[0] + self.gradient.lam * terms[1]).sum()
-        return total.item() / len(X)
+        mean = total.item() / len(X)
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the objective on held-out samples is {mean}")
+        return mean
 
     @isolated
     def state(self):

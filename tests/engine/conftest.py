@@ -18,7 +18,7 @@ def pytest_make_parametrize_id(val):
     return None
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread():
     """Keep small operations from waiting for threads where cores are busy."""
     before = torch.get_num_threads()

@@ -176,6 +176,14 @@ def test_writable_native_arrays_are_shared_and_others_copied():
         assert array[0, 0] == 7
 
 
+def test_a_gpu_holds_the_rows_where_they_leave_half_of_its_memory(monkeypatch):
+    rows = torch.zeros(25, dtype=torch.float32)
+    for free, expected in [(200, True), (199, False)]:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1))
+        assert batches_module._fits(rows, torch.device("cuda")) is expected
+    assert batches_module._fits(rows, CPU)
+
+
 def test_sample_draws_without_replacement():
     X = numbered_rows(20).astype("u1")
     batches = shuffled(X, dtype=torch.float32)

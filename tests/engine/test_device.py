@@ -4,6 +4,7 @@ import torch
 
 from skcae.engine.device import (
     PRECISIONS,
+    has_fast_bfloat16,
     isolated,
     make_generator,
     resolve_device,
@@ -56,6 +57,36 @@ def test_precisions_are_floating_point_dtypes():
     for name, dtype in PRECISIONS.items():
         assert dtype.is_floating_point
         assert getattr(torch, name) is dtype
+
+
+@pytest.mark.parametrize(
+    "capabilities, expected",
+    [
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_fast_bfloat16_on_a_cpu(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: capabilities, raising=False
+    )
+    assert has_fast_bfloat16(torch.device("cpu")) is expected
+
+
+def test_fast_bfloat16_where_pytorch_cannot_tell(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert has_fast_bfloat16(torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize(
+    "capability, expected", [((7, 5), False), ((8, 0), True), ((9, 0), True)]
+)
+def test_fast_bfloat16_on_a_gpu(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert has_fast_bfloat16(torch.device("cuda:1")) is expected
 
 
 @pytest.mark.parametrize("kind", [int, np.int32, np.int64, np.uint32])

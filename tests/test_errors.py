@@ -1,0 +1,337 @@
+"""Bad input: scikit-learn's exception types, messages that name what is wrong."""
+
+import copy
+
+import numpy as np
+import pytest
+import scipy.sparse
+from numpy.testing import assert_array_equal
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import train_test_split
+from sklearn.utils._param_validation import InvalidParameterError
+
+from skcae import ContractiveAutoencoderTransformer
+
+METHODS = [
+    "transform",
+    "inverse_transform",
+    "score_samples",
+    "score",
+    "jacobian",
+    "contraction",
+]
+
+
+def fitted_state(model):
+    return {name for name in vars(model) if name.endswith("_")}
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("n_hidden", 0),
+        ("n_hidden", 2.5),
+        ("lam", -0.1),
+        ("lam", np.nan),
+        ("lam", np.inf),
+        ("lam", "large"),
+        ("activation", "cubic"),
+        ("output_activation", "relu"),
+        ("loss", "hinge"),
+        ("tied_weights", "yes"),
+        ("learning_rate_init", 0),
+        ("learning_rate_init", -1e-3),
+        ("batch_size", 0),
+        ("batch_size", "all"),
+        ("max_iter", 0),
+        ("tol", -1e-9),
+        ("n_iter_no_change", 0),
+        ("early_stopping", None),
+        ("validation_fraction", 0),
+        ("validation_fraction", 1),
+        ("precision", "float16"),
+        ("device", 0),
+        ("warm_start", "no"),
+        ("random_state", "seed"),
+        ("verbose", "loud"),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform"])
+def test_invalid_parameters(name, value, method, X):
+    model = ContractiveAutoencoderTransformer(**{name: value})
+    pattern = rf"The '{name}' parameter .* must be .* Got .*{value}"
+    with pytest.raises(InvalidParameterError, match=pattern):
+        getattr(model, method)(X)
+    assert not fitted_state(model)
+
+
+def test_every_parameter_has_a_constraint():
+    model = ContractiveAutoencoderTransformer()
+    assert set(model._parameter_constraints) == set(model.get_params())
+
+
+@pytest.mark.parametrize(
+    "device, message",
+    [
+        ("nonsense", "device must be 'auto', .* Got 'nonsense' instead"),
+        ("cpu:7", "device='cpu:7' is not available"),
+        ("cuda:99", "device='cuda:99' is not available"),
+        ("meta", "Got 'meta' instead"),
+    ],
+)
+def test_invalid_devices(device, message, X, make):
+    with pytest.raises(ValueError, match=message):
+        make(device=device).fit(X)
+    with pytest.raises(ValueError, match=message):
+        make().fit(X).set_params(device=device).transform(X)
+
+
+def test_cross_entropy_needs_a_sigmoid(X, make):
+    with pytest.raises(ValueError, match=r"requires output_activation .*'identity'"):
+        make(loss="cross_entropy").fit(X)
+
+
+@pytest.mark.parametrize("outside", [-0.25, 1.5])
+def test_cross_entropy_needs_the_unit_interval(outside, X, make):
+    model = make(loss="cross_entropy", output_activation="sigmoid")
+    bad = X.copy()
+    bad[3, 2] = outside
+    message = rf"loss='cross_entropy' requires X in the range \[0, 1\].* {outside}"
+    with pytest.raises(ValueError, match=message):
+        model.fit(bad)
+    model.fit(X)
+    with pytest.raises(ValueError, match=message):
+        model.score_samples(bad)
+    assert np.isfinite(model.transform(bad)).all()
+
+
+BAD_DATA = {
+    "nan": (lambda X: np.where(X > 0.5, np.nan, X), "contains NaN"),
+    "infinity": (lambda X: np.where(X > 0.5, np.inf, X), "contains infinity"),
+    "complex": (lambda X: X + 1j, "Complex data not supported"),
+    "strings": (lambda X: X.astype(str).astype(object) + "a", "could not convert"),
+    "one dimension": (lambda X: X[0], "Expected 2D array, got 1D array"),
+    "three dimensions": (lambda X: X[None], "expected <= 2|Expected 2D|with dim 3"),
+    "no rows": (lambda X: X[:0], r"0 sample\(s\)"),
+    "no columns": (lambda X: X[:, :0], r"0 feature\(s\)"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_DATA)
+@pytest.mark.parametrize("method", ["fit", "partial_fit", *METHODS])
+def test_bad_data(kind, method, X, make):
+    spoil, message = BAD_DATA[kind]
+    model = make()
+    if method not in ("fit", "partial_fit"):
+        model.fit(X)
+    rows = X[:, :5] if method == "inverse_transform" else X
+    with pytest.raises((ValueError, TypeError), match=message):
+        getattr(model, method)(spoil(rows))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_wrong_number_of_columns(method, X, make):
+    model = make().fit(X)
+    expected = 5 if method == "inverse_transform" else X.shape[1]
+    message = rf"X has 4 features, but .* is expecting {expected} features as input"
+    with pytest.raises(ValueError, match=message):
+        getattr(model, method)(X[:, :4])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_before_fit(method, X):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(ContractiveAutoencoderTransformer(), method)(X)
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e300])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_huge_values_are_explained(scale, early_stopping, X, make):
+    model = make(early_stopping=early_stopping)
+    message = r"Training diverged: .* largest absolute value in X .* Scale X"
+    with pytest.raises(ValueError, match=message):
+        model.fit(scale * X)
+    assert not fitted_state(model)
+
+
+def test_a_huge_learning_rate_is_explained(X, make):
+    model = make(activation="identity", learning_rate_init=1e30)
+    with pytest.raises(ValueError, match=r"learning_rate_init=1e\+30.* or lower"):
+        model.fit(X)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_refit_that_fails_changes_nothing(method, warm_start, X, make):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcdefgh"))
+    model = make(warm_start=warm_start).fit(frame)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match="diverged"):
+        getattr(model, method)(1e30 * frame)
+    with pytest.raises(ValueError):
+        getattr(model, method)(frame.iloc[:, :3] * np.nan)
+    assert vars(model) == before
+
+
+@pytest.mark.parametrize("name, value", [("n_hidden", 7), ("activation", "tanh")])
+def test_a_continued_training_keeps_its_architecture(name, value, X, make):
+    model = make().fit(X).set_params(**{name: value})
+    with pytest.raises(ValueError, match=f"{name}.* can't change"):
+        model.partial_fit(X)
+
+
+def test_partial_fit_is_not_there_with_early_stopping(make):
+    model = make(early_stopping=True)
+    assert not hasattr(model, "partial_fit")
+    with pytest.raises(AttributeError, match="partial_fit"):
+        _ = model.partial_fit
+
+
+@pytest.mark.parametrize(
+    "name, value, allowed",
+    [
+        ("n_hidden", 0, [r"an int in the range [1, inf)"]),
+        ("lam", np.nan, [r"a float in the range [0.0, inf)"]),
+        ("activation", "cubic", ["'sigmoid'", "'tanh'", "'relu'"]),
+        ("output_activation", "relu", ["'identity'", "'sigmoid'"]),
+        ("loss", "hinge", ["'squared_error'", "'cross_entropy'"]),
+        ("learning_rate_init", 0, ["a float in the range (0.0, inf)"]),
+        ("batch_size", 0, ["'auto'", "an int in the range [1, inf)"]),
+        ("max_iter", 0, ["an int in the range [1, inf)"]),
+        ("validation_fraction", 1.0, ["a float in the range (0.0, 1.0)"]),
+        ("precision", "float16", ["'float32'", "'float64'", "'bfloat16'"]),
+        ("warm_start", "no", ["'bool'"]),
+    ],
+)
+def test_messages_say_what_is_allowed(name, value, allowed, X):
+    with pytest.raises(InvalidParameterError) as error:
+        ContractiveAutoencoderTransformer(**{name: value}).fit(X)
+    message = str(error.value)
+    assert all(text in message for text in allowed)
+    assert message.endswith(f"Got {value!r} instead.")
+
+
+def test_more_kinds_of_bad_data(X, make):
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        make().fit(scipy.sparse.csr_array(X))
+    with pytest.raises(ValueError, match="contains NaN"):
+        make().fit(np.where(X > 0.5, None, X.astype(object)))
+    with pytest.raises(TypeError, match="must be a string or a real number"):
+        make().fit([[{}, 1], [2, 3]])
+    # Numbers are numbers, also as objects and as text that reads so.
+    expected = make().fit(X).transform(X)
+    assert_array_equal(make().fit(X.astype(object)).transform(X), expected)
+
+
+def test_the_target_is_not_looked_at(X, make):
+    y = np.full(60, "?", dtype=object)
+    model = make().fit(X, y)
+    assert_array_equal(model.transform(X), make().fit(X).transform(X))
+    assert model.score(X, y) == model.score(X)
+    assert_array_equal(make().fit_transform(X, y), model.transform(X))
+    make().partial_fit(X, y)
+
+
+# What makes a fit fail: other parameters, other data.
+FAILURES = {
+    "diverged": ({"learning_rate_init": 1e30}, lambda X: X),
+    "huge values": ({}, lambda X: 1e300 * X),
+    "huge values, fewer columns": ({}, lambda X: 1e30 * X[:, 1:]),
+    "nan": ({}, lambda X: X[:, 1:] * np.nan),
+    "one dimension": ({}, lambda X: X[:, 0]),
+    "invalid parameter": ({"n_hidden": 0}, lambda X: X[:, 1:]),
+    "no such device": ({"device": "nonsense"}, lambda X: X[:, 1:]),
+    "not in [0, 1]": (
+        {"loss": "cross_entropy", "output_activation": "sigmoid"},
+        lambda X: X[:, 1:] + 1,
+    ),
+    "no sigmoid": (
+        {"loss": "cross_entropy", "output_activation": "identity"},
+        lambda X: X[:, 1:],
+    ),
+    "nothing to train on": ({"early_stopping": True}, lambda X: X[:1, 1:]),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform"])
+def test_a_first_fit_that_fails_leaves_nothing(failure, method, X, make):
+    parameters, spoil = FAILURES[failure]
+    model = make(activation="identity", **parameters)
+    if not hasattr(model, method):
+        method = "fit"
+    before = set(vars(model))
+    with pytest.raises(ValueError):
+        getattr(model, method)(spoil(X))
+    assert set(vars(model)) == before
+    with pytest.raises(NotFittedError):
+        model.transform(X)
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_refit_that_fails_leaves_the_fit_before(failure, warm_start, X, make):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcdefgh"))
+    original = make(activation="identity", max_iter=2, tol=0).get_params()
+    model = ContractiveAutoencoderTransformer(**original)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(frame)
+    before = copy.deepcopy(model)
+
+    parameters, spoil = FAILURES[failure]
+    model.set_params(warm_start=warm_start, **parameters)
+    # An array has no names, so that a fresh fit begins with deleting them.
+    with pytest.raises(ValueError):
+        model.fit(spoil(X))
+    model.set_params(**original)
+
+    assert model.n_features_in_ == 8
+    assert_array_equal(model.feature_names_in_, list("abcdefgh"))
+    assert model.n_iter_ == 2
+    assert_array_equal(model.transform(frame), before.transform(frame))
+    # It also goes on as if nothing had happened.
+    for continued in (model, before):
+        continued.set_params(warm_start=True)
+        with pytest.warns(ConvergenceWarning):
+            continued.fit(frame)
+    assert_array_equal(model.transform(frame), before.transform(frame))
+    assert_array_equal(model.loss_curve_, before.loss_curve_)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_values_too_large_for_any_precision(precision, X, make):
+    with pytest.raises(ValueError, match=r"1e\+300.* Scale X"):
+        make(precision=precision).fit(np.where(X.max() == X, 1e300, X))
+
+
+@pytest.mark.parametrize("value", [1e25, 1e39])
+def test_huge_values_among_the_held_out_rows(value, X, make):
+    _, held_out = train_test_split(
+        np.arange(60), test_size=0.1, random_state=np.random.RandomState(0)
+    )
+    bad = X.copy()
+    bad[held_out[0], 0] = value
+    model = make(early_stopping=True, validation_fraction=0.1, max_iter=5)
+    # Training never sees that row, but which weights are best can't be told either.
+    with pytest.raises(ValueError, match="Scale X"):
+        model.fit(bad)
+    assert not fitted_state(model)
+
+
+def test_a_huge_lam_is_explained(X, make):
+    with pytest.raises(ValueError, match="lam"):
+        make(lam=1e300).fit(X)
+
+
+def test_huge_values_after_fit_do_not_warn(X, make):
+    # They saturate the units; that the error of the reconstruction is infinite then is
+    # for the caller to see. A RuntimeWarning would be an error here.
+    model = make().fit(X)
+    for scale, dtype in [(1e300, np.float64), (1e38, np.float32)]:
+        rows = (scale * X).astype(dtype)
+        assert np.isin(model.transform(rows), [0, 1]).all()
+        assert (model.score_samples(rows) == -np.inf).all()
+        assert np.isfinite(model.contraction(rows)).all()
