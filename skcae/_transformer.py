@@ -115,8 +115,9 @@ class _Training:
     reports: Iterator
     curves: dict  # name → list of values, one per epoch
     kept: object  # snapshot of the parameters to return
-    plateau: _Plateau = None
     lowest: float = np.inf  # the watched loss of the snapshot
+    plateau: _Plateau = None
+    watched: list = None  # what the plateau's values were computed for
 
 
 class ContractiveAutoencoderTransformer(
@@ -397,7 +398,7 @@ class ContractiveAutoencoderTransformer(
         with _all_or_nothing(self):
             data, validation_data, rng = self._validated(X, continues)
             with self._explained_divergence(data):
-                training = self._start(data, rng, continues)
+                training = self._start(data, rng, continues, validation_data)
                 why = self._run_epochs(training, validation_data, context, X, y)
             self._finish(training, resumable=why == "max_iter")
         if why == "max_iter":
@@ -469,7 +470,7 @@ class ContractiveAutoencoderTransformer(
             X, test_size=self.validation_fraction, random_state=rng
         ), rng
 
-    def _start(self, X, rng, continues):
+    def _start(self, X, rng, continues, validation_data=None):
         """Return the training to run: a new one, or the continuation of the last."""
         architecture = Architecture(
             (X.shape[1], self.n_hidden),
@@ -506,11 +507,21 @@ class ContractiveAutoencoderTransformer(
             seed=rng.randint(np.iinfo(np.int32).max),
         )
         training = _Training(trainer, trainer.epochs(), curves, trainer.snapshot())
+        if continues and validation_data is not None:
+            training.lowest = trainer.mean_objective(validation_data)
         if state:
             trainer.restore(state["trainer"])
-            training.lowest = state["lowest"]
+        # Values of another objective, or on other rows, say nothing of improvement.
+        training.watched = [
+            self.loss,
+            float(self.lam),
+            self.early_stopping,
+            *X.shape,
+            float(X.sum(dtype=np.float64)),
+        ]
+        resumes = state and state["watched"] == training.watched
         training.plateau = _Plateau(
-            self.tol, self.n_iter_no_change, **state.get("plateau", {})
+            self.tol, self.n_iter_no_change, **(state["plateau"] if resumes else {})
         )
         trainer.scale_learning_rate(training.plateau.factor)
         return training
@@ -549,7 +560,7 @@ class ContractiveAutoencoderTransformer(
             self._training_state = {
                 "trainer": training.trainer.state(),
                 "plateau": training.plateau.state(),
-                "lowest": float(training.lowest),
+                "watched": training.watched,
             }
 
     def _usable_precision(self, device):

@@ -641,19 +641,20 @@ def test_early_stopping_returns_the_best_weights(validation_fraction, make):
     [({"early_stopping": False}, {}), ({}, {"lam": 5})],
     ids=["early stopping begins", "the objective changes"],
 )
-def test_what_was_lowest_for_another_loss_is_no_measure(first, then, X, make):
-    # The validation loss is on other rows than the training's, or has another lam: the
-    # values from before don't compare.
+def test_what_was_lowest_for_another_loss_is_no_measure(first, then, make):
+    # The loss was that of the rows trained on, or had another lam, and was lower.
+    X = noise(60)
     then = {"early_stopping": True, **then}
-    model = make(warm_start=True, max_iter=5, precision="float64", **ENDLESS)
-    fit_to_max_iter(model.set_params(**then | {"lam": 0.1} | first), X)
-    before = weights(model)
-    fit_to_max_iter(model.set_params(**then), X)
-    assert not np.array_equal(weights(model), before)
+    model = make(n_hidden=20, warm_start=True, max_iter=5, precision="float64")
+    model.set_params(**ENDLESS)
+    fit_to_max_iter(model.set_params(**then | {"lam": 0} | first), X)
     _, held_out = train_test_split(
         X, test_size=model.validation_fraction, random_state=np.random.RandomState(0)
     )
-    lowest = model.history_["validation_loss"][5:].min()
+    # The start counts too, at its value of now.
+    start = objective(model.set_params(**then), held_out)
+    fit_to_max_iter(model, X)
+    lowest = min(start, model.history_["validation_loss"][5:].min())
     assert_allclose(objective(model, held_out), lowest, rtol=1e-10)
 
 
@@ -730,6 +731,23 @@ def test_warm_start_takes_new_data(X, make):
     model.fit(X[40:])
     assert model.n_iter_ > before
     assert model.loss_curve_.shape == (model.n_iter_,)
+
+
+@pytest.mark.parametrize("change", ["lam", "data"])
+def test_convergence_is_judged_by_the_objective_of_now(change, X, make):
+    # What the objective was for a smaller lam, or for smaller values, can't be reached:
+    # as long as it improves on what it has been since, training goes on.
+    settings = {"tol": 1e-3, "n_iter_no_change": 1, "tied_weights": True}
+    now = {"lam": 5.0} if change == "lam" else {}
+    rows = X if change == "lam" else 3 * X
+    fresh = make(lam=0.01, **settings).set_params(**now).fit(rows)
+
+    model = make(lam=0.01, max_iter=5, warm_start=True, **settings)
+    fit_to_max_iter(model, X)
+    start = objective(model.set_params(**now), rows)
+    model.set_params(max_iter=500).fit(rows)
+    best = objective(fresh, rows)
+    assert objective(model, rows) < best + 0.1 * (start - best)
 
 
 def test_a_first_warm_start_is_a_fresh_start(X, make):
