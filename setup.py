@@ -12,12 +12,12 @@ VERSION = re.search(
 PLOT = ["matplotlib>=3.8"]
 TEST = [
     *PLOT,
-    "array-api-strict>=2",
     "hypothesis>=6.100",
     "pandas>=2.2",
     "polars>=1",
     "pyarrow>=14",
     "pytest>=8",
+    "rich>=13",
 ]
 
 setup(

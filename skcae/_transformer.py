@@ -38,7 +38,7 @@ _N_REDUCTIONS = 3
 _FLOATS = (np.float64, np.float32)
 
 
-_PRIVATE_FITTED_STATE = ("_architecture", "_training_state")
+_PRIVATE_FITTED_STATE = ("_architecture", "_loss", "_training_state")
 
 
 @contextmanager
@@ -67,6 +67,14 @@ def _early_stopping_is_off(estimator):
     if estimator.early_stopping:
         raise AttributeError("partial_fit does not support early_stopping=True")
     return True
+
+
+def _check_range(X, loss):
+    if LOSSES[loss].unit_interval and (X.min() < 0 or X.max() > 1):
+        raise ValueError(
+            f"loss={loss!r} requires X in the range [0, 1]. Got values from {X.min()} "
+            f"to {X.max()}; scale X, with MinMaxScaler(clip=True) say."
+        )
 
 
 class _Plateau:
@@ -400,7 +408,7 @@ class ContractiveAutoencoderTransformer(
             with self._explained_divergence(data):
                 training = self._start(data, rng, continues, validation_data)
                 why = self._run_epochs(training, validation_data, context, X, y)
-            self._finish(training, resumable=why == "max_iter")
+            self._finish(training, resumable=why in ("max_iter", "callback"))
         if why == "max_iter":
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the optimization "
@@ -419,9 +427,9 @@ class ContractiveAutoencoderTransformer(
     def partial_fit(self, X, y=None):
         """Train for one epoch on a chunk of the data.
 
-        It goes on from the current parameters, with the learning rate as it is, and
-        doesn't look for convergence. The first call takes the initial parameters from
-        its chunk, which should hold several hundred rows.
+        It goes on from the current parameters and doesn't look for convergence. The
+        first call takes the initial parameters from its chunk, which should hold
+        several hundred rows.
 
         Parameters
         ----------
@@ -462,7 +470,7 @@ class ContractiveAutoencoderTransformer(
         X = validate_data(
             self, X, dtype=[*_FLOATS, np.uint8], order="C", reset=not continues
         )
-        self._check_range(X)
+        _check_range(X, self.loss)
         rng = check_random_state(self.random_state)
         if not self.early_stopping:
             return X, None, rng
@@ -473,7 +481,7 @@ class ContractiveAutoencoderTransformer(
     def _start(self, X, rng, continues, validation_data=None):
         """Return the training to run: a new one, or the continuation of the last."""
         architecture = Architecture(
-            (X.shape[1], self.n_hidden),
+            (X.shape[1], int(self.n_hidden)),
             self.activation,
             self.output_activation,
             bool(self.tied_weights),
@@ -611,14 +619,8 @@ class ContractiveAutoencoderTransformer(
             "history_": history,
             "n_iter_": len(loss_curve),
             "_architecture": tuple(training.trainer.architecture),
+            "_loss": training.trainer.loss,
         }
-
-    def _check_range(self, X):
-        if LOSSES[self.loss].unit_interval and (X.min() < 0 or X.max() > 1):
-            raise ValueError(
-                f"loss={self.loss!r} requires X in the range [0, 1]. Got values from "
-                f"{X.min()} to {X.max()}; scale X, with MinMaxScaler(clip=True) say."
-            )
 
     @contextmanager
     def _explained_divergence(self, X):
@@ -689,8 +691,8 @@ class ContractiveAutoencoderTransformer(
             Minus the loss, summed over features; the penalty is not part of it.
         """
         X = self._validate_rows(X)
-        self._check_range(X)
-        return -self._map_rows(inference.reconstruction_loss(self.loss), X)
+        _check_range(X, self._loss)
+        return -self._map_rows(inference.reconstruction_loss(self._loss), X)
 
     def score(self, X, y=None):
         """Compute the mean of `score_samples`: higher is better.

@@ -151,6 +151,20 @@ def test_tol_and_n_iter_no_change_say_when_to_stop(X, make):
     assert make(tol=0.01, n_iter_no_change=1).fit(X).n_iter_ > n_iter
 
 
+def test_the_learning_rate_falls_before_training_converges(X, make):
+    # No improvement is large enough here. After the first epoch, which has nothing to
+    # improve on, there are four stretches, each with 0.3 times the rate of the last.
+    settings = {"tol": 1e6, "n_iter_no_change": 3, "batch_size": 60}
+    assert make(**settings).fit(X).n_iter_ == 1 + 4 * 3
+    path = [
+        weights(fit_to_max_iter(make(max_iter=max_iter, **settings), X))
+        for max_iter in range(1, 13)
+    ]
+    # One step an epoch, which Adam makes about as large as the learning rate.
+    steps = np.abs(np.diff(path, axis=0)).mean(axis=1)
+    assert steps[-1] < 0.1 * steps[0]
+
+
 def test_device_auto_falls_back_on_the_cpu(X, make, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert_same_fit(make(device="auto").fit(X), make(device="cpu").fit(X))
@@ -879,6 +893,7 @@ def test_how_to_train_can_change_midway(parameters, method, X, make):
         {"n_hidden": 99},
         {"activation": "relu"},
         {"output_activation": "sigmoid"},
+        {"loss": "cross_entropy"},
         {"tied_weights": False},
         {"precision": "float64"},
         {"warm_start": True},
@@ -993,6 +1008,13 @@ def test_a_callback_can_stop_the_fit(n_epochs, X, make):
     expected = fit_to_max_iter(make(max_iter=n_epochs, **ENDLESS), X)
     assert_same_fit(model, expected)
     assert_array_equal(model.transform(X), expected.transform(X))
+
+
+@needs_callbacks
+def test_what_a_callback_stopped_can_go_on(X, make):
+    model = make(warm_start=True, **ENDLESS).set_callbacks(Recorder(stop_at=2))
+    model.fit(X).fit(X)
+    assert_same_fit(model, fit_to_max_iter(make(max_iter=4, **ENDLESS), X))
 
 
 @needs_callbacks
