@@ -1,0 +1,650 @@
+"""The contenders: ways to train the model, or to do something of its size.
+
+``CONTENDERS`` is the only list of them. A contender imports its library when it is
+made, so that each process holds only what its contender needs.
+"""
+
+import os
+import warnings
+
+import numpy as np
+from problem import LEARNING_RATE, glorot
+
+
+class Unavailable(Exception):
+    """The contender can't run here; says why."""
+
+
+class Contender:
+    """What the runner asks of a contender.
+
+    Attributes
+    ----------
+    note : str
+        What a reader of the table must know.
+    penalised : bool
+        Whether the contraction penalty is part of what it minimises.
+    """
+
+    note = ""
+    penalised = True
+    cpu_only = False
+
+    def __init__(self, device, seed):
+        """Import the library; raise `Unavailable` where it can't use the device."""
+        if self.cpu_only and device != "cpu":
+            raise Unavailable("runs on the CPU only")
+        self.device = device
+        self.seed = seed
+        self.load()
+
+    def load(self):
+        """Import what the contender needs."""
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        """Build everything that is built once; X is float32 in [0, 1]."""
+        raise NotImplementedError
+
+    def train(self, n_epochs):
+        """Train and wait until it is done; return how many epochs' work that was."""
+        raise NotImplementedError
+
+    def transform(self, X):
+        """Return the hidden representation as an array; None if it has no such."""
+
+    def weights(self):
+        """Return W, b, V, c as arrays, (fan_in, fan_out); None if it has none."""
+
+
+# The library
+
+
+class Skcae(Contender):
+    """The library's engine, doing what `fit` does between two epochs."""
+
+    note = "epochs of fit, without start-up"
+    precision = "float32"
+
+    def load(self):
+        import skcae.engine.training  # noqa: F401
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        from skcae.engine.device import has_fast_bfloat16, resolve_device
+        from skcae.engine.network import Architecture, Parameters
+        from skcae.engine.training import Trainer
+
+        device = resolve_device(self.device)
+        if self.precision == "bfloat16" and not has_fast_bfloat16(device):
+            raise Unavailable("bfloat16 is emulated on this device")
+        start = glorot(X.shape[1], n_hidden, self.seed)
+        self.trainer = Trainer(
+            Architecture((X.shape[1], n_hidden), tied=False),
+            X,
+            Parameters(*([block] for block in start)),
+            loss="squared_error",
+            lam=lam if self.penalised else 0,
+            learning_rate=LEARNING_RATE,
+            batch_size=batch_size,
+            precision=self.precision,
+            device=device,
+            seed=self.seed,
+        )
+        self.epochs = self.trainer.epochs()
+        self.estimator = None
+
+    def train(self, n_epochs):
+        for _ in range(n_epochs):
+            next(self.epochs)
+            self.kept = self.trainer.snapshot()
+        return n_epochs
+
+    def transform(self, X):
+        if self.estimator is None:  # Not timed: the runner's first call is a warm-up.
+            n_hidden = self.trainer.architecture.sizes[1]
+            self.estimator = make_estimator(n_hidden, self.device, self.seed)
+            fit_quietly(self.estimator, X[:1000])
+        return self.estimator.transform(X)
+
+    def weights(self):
+        return [group[0] for group in self.trainer.arrays()]
+
+
+class SkcaeNoPenalty(Skcae):
+    """The same with lam=0: what the penalty costs."""
+
+    note = "lam=0"
+    penalised = False
+
+
+class SkcaeBfloat16(Skcae):
+    """The same in mixed precision."""
+
+    note = "bfloat16"
+    precision = "bfloat16"
+
+
+def make_estimator(n_hidden, device, seed, **parameters):
+    """Return the library's estimator, untied as the other contenders are."""
+    from skcae import ContractiveAutoencoderTransformer
+
+    return ContractiveAutoencoderTransformer(
+        n_hidden, tied_weights=False, device=device, random_state=seed, **parameters
+    )
+
+
+def fit_quietly(estimator, X):
+    """Fit without the warning that max_iter came before convergence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return estimator.fit(X)
+
+
+class SkcaeFit(Contender):
+    """Whole calls of `fit`, which go on where the last one stopped."""
+
+    note = "whole fits with warm_start, own start"
+
+    def load(self):
+        import skcae  # noqa: F401
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        self.X = X
+        self.estimator = make_estimator(
+            n_hidden,
+            self.device,
+            self.seed,
+            lam=lam,
+            learning_rate_init=LEARNING_RATE,
+            batch_size=batch_size,
+            tol=0,
+            n_iter_no_change=10**6,
+            warm_start=True,
+        )
+
+    def train(self, n_epochs):
+        self.estimator.set_params(max_iter=n_epochs)
+        fit_quietly(self.estimator, self.X)
+        return n_epochs
+
+    def transform(self, X):
+        return self.estimator.transform(X)
+
+    def weights(self):
+        return estimator_weights(self.estimator)
+
+
+def estimator_weights(estimator):
+    """Return W, b, V, c of a fitted estimator of the library."""
+    return [
+        estimator.encoder_coefs_[0],
+        estimator.encoder_intercepts_[0],
+        estimator.decoder_coefs_[0],
+        estimator.decoder_intercepts_[0],
+    ]
+
+
+# PyTorch
+
+
+def torch_autoencoder(X, n_hidden, lam, seed, device):
+    """Return the model as it is usually written: two linear layers and autograd."""
+    import torch
+
+    class Autoencoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = torch.nn.Linear(X.shape[1], n_hidden)
+            self.decoder = torch.nn.Linear(n_hidden, X.shape[1])
+
+        def encode(self, x):
+            return torch.sigmoid(self.encoder(x))
+
+        def forward(self, x):
+            h = self.encode(x)
+            return h, self.decoder(h)
+
+        def loss(self, output, x):
+            h, reconstruction = output
+            error = (reconstruction - x).square().sum(dim=1)
+            column_norms = self.encoder.weight.square().sum(dim=1)
+            penalty = (h * (1 - h)).square() @ column_norms
+            return (error + lam * penalty).mean()
+
+        def arrays(self):
+            return [
+                parameter.detach().cpu().numpy().T for parameter in self.parameters()
+            ]
+
+    model = Autoencoder()
+    start = glorot(X.shape[1], n_hidden, seed)
+    with torch.no_grad():
+        for parameter, array in zip(model.parameters(), start, strict=True):
+            parameter.copy_(torch.from_numpy(array.T))
+    return model.to(device)
+
+
+class PyTorch(Contender):
+    """The textbook loop: DataLoader, autograd, torch.optim.Adam."""
+
+    note = "DataLoader, autograd, optim.Adam"
+    adam_options = {}
+
+    def load(self):
+        import torch
+
+        self.torch = torch
+        torch.manual_seed(self.seed)
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        self.batch_size = batch_size
+        self.model = torch_autoencoder(X, n_hidden, lam, self.seed, self.device)
+        self.optimizer = self.torch.optim.Adam(
+            self.model.parameters(), lr=LEARNING_RATE, **self.adam_options
+        )
+        self.X = self.torch.from_numpy(X)
+        self.loader = self.make_loader()
+
+    def make_loader(self):
+        data = self.torch.utils.data
+        return data.DataLoader(
+            data.TensorDataset(self.X),
+            batch_size=self.batch_size,
+            shuffle=True,
+            pin_memory=self.device != "cpu",
+        )
+
+    def batches(self):
+        for (x,) in self.loader:
+            yield x.to(self.device, non_blocking=True)
+
+    def loss(self, x):
+        return self.model.loss(self.model(x), x)
+
+    def step(self, x):
+        self.optimizer.zero_grad()
+        self.loss(x).backward()
+        self.optimizer.step()
+
+    def train(self, n_epochs):
+        for _ in range(n_epochs):
+            for x in self.batches():
+                self.step(x)
+        synchronize(self.device)
+        return n_epochs
+
+    def transform(self, X):
+        with self.torch.inference_mode():
+            x = self.torch.from_numpy(X).to(self.device)
+            return self.model.encode(x).cpu().numpy()
+
+    def weights(self):
+        W, b, V, c = self.model.arrays()
+        return W, b, V, c
+
+
+def synchronize(device):
+    """Wait until the device has done all its work."""
+    import torch
+
+    if device != "cpu":
+        torch.get_device_module(device).synchronize()
+
+
+class PyTorchTuned(PyTorch):
+    """The same without DataLoader, the data on the device, and a fused Adam."""
+
+    note = "rows by randperm, fused Adam"
+    adam_options = {"fused": True}
+
+    def make_loader(self):
+        self.X = self.X.to(self.device)
+
+    def batches(self):
+        order = self.torch.randperm(len(self.X), device=self.device)
+        for index in order.split(self.batch_size):
+            yield self.X[index]
+
+
+class MaterialisedJacobian(PyTorchTuned):
+    """The penalty from whole Jacobians; a step or two, extrapolated by rows."""
+
+    note = "extrapolated from a few rows"
+    n_steps = 2
+    max_entries = 2**26  # of the Jacobians of one batch
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        rows = max(1, self.max_entries // (n_hidden * X.shape[1]))
+        super().setup(X, n_hidden, min(rows, batch_size, len(X)), lam)
+        self.lam = lam
+
+    def loss(self, x):
+        jacobian = self.torch.func.vmap(self.torch.func.jacrev(self.model.encode))
+        _, reconstruction = self.model(x)
+        error = (reconstruction - x).square().sum()
+        return (error + self.lam * jacobian(x).square().sum()) / len(x)
+
+    def train(self, n_epochs):
+        for x, _ in zip(self.batches(), range(self.n_steps), strict=False):
+            self.step(x)
+        synchronize(self.device)
+        return min(1, self.n_steps * self.batch_size / len(self.X))
+
+    def weights(self):
+        return None  # After a few steps the objective means nothing.
+
+
+class Skorch(Contender):
+    """The same model in skorch, without callbacks and validation."""
+
+    note = "no callbacks, no validation"
+
+    def load(self):
+        import skorch
+
+        self.skorch = skorch
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        import torch
+
+        class Net(self.skorch.NeuralNet):
+            def get_loss(self, y_pred, y_true, X=None, training=False):
+                return self.module_.loss(y_pred, y_true)
+
+        torch.manual_seed(self.seed)
+        self.net = Net(
+            torch_autoencoder(X, n_hidden, lam, self.seed, self.device),
+            criterion=torch.nn.MSELoss,  # Required, but not used.
+            optimizer=torch.optim.Adam,
+            lr=LEARNING_RATE,
+            batch_size=batch_size,
+            iterator_train__shuffle=True,
+            train_split=None,
+            callbacks="disable",
+            device=self.device,
+            verbose=0,
+        ).initialize()
+        x = torch.from_numpy(X)
+        self.data = torch.utils.data.TensorDataset(x, x)
+
+    def train(self, n_epochs):
+        self.net.fit_loop(self.data, epochs=n_epochs)
+        synchronize(self.device)
+        return n_epochs
+
+    def weights(self):
+        return self.net.module_.arrays()
+
+
+# Keras
+
+
+class Keras(Contender):
+    """The well-known snippet's model, its gradient through W repaired.
+
+    Many steps per call from Python and a compiled step: the fastest of what Keras
+    offers without a loop of one's own, on both backends.
+    """
+
+    note = "jit_compile, steps_per_execution=16"
+    steps_per_execution = 16
+    min_batches_for_fit = 1
+
+    def load(self):
+        os.environ["KERAS_BACKEND"] = self.backend
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        if self.device == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+            os.environ["JAX_PLATFORMS"] = "cpu"
+        import keras
+
+        self.keras = keras
+        if self.device != "cpu" and not (
+            self.device.startswith("cuda") and self.sees_gpu()
+        ):
+            raise Unavailable(f"{self.backend} doesn't see the device")
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        keras, ops = self.keras, self.keras.ops
+
+        class Autoencoder(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.encoder = keras.layers.Dense(n_hidden, activation="sigmoid")
+                self.decoder = keras.layers.Dense(X.shape[1])
+
+            def call(self, x):
+                h = self.encoder(x)
+                return h, self.decoder(h)
+
+            def compute_loss(self, x, y, y_pred, **kwargs):
+                h, reconstruction = y_pred
+                error = ops.sum(ops.square(reconstruction - x), axis=1)
+                column_norms = ops.sum(ops.square(self.encoder.kernel), axis=0)
+                penalty = ops.matmul(ops.square(h * (1 - h)), column_norms)
+                return ops.mean(error + lam * penalty)
+
+        keras.utils.set_random_seed(self.seed)
+        self.model = Autoencoder()
+        self.model.build((None, X.shape[1]))
+        self.model.set_weights(glorot(X.shape[1], n_hidden, self.seed))
+        self.model.compile(
+            optimizer=keras.optimizers.Adam(LEARNING_RATE),
+            jit_compile=True,
+            steps_per_execution=self.steps_per_execution,
+        )
+        self.X, self.batch_size = X, batch_size
+        self.rng = np.random.default_rng(self.seed)
+        features = keras.Input((X.shape[1],))
+        self.encoder = keras.Model(features, self.model.encoder(features))
+
+    def train(self, n_epochs):
+        if len(self.X) < self.min_batches_for_fit * self.batch_size:
+            return self.train_on_batches(n_epochs)
+        self.model.fit(
+            self.X,
+            batch_size=self.batch_size,
+            epochs=n_epochs,
+            shuffle=True,
+            verbose=0,
+        )
+        return n_epochs
+
+    def train_on_batches(self, n_epochs):
+        for _ in range(n_epochs):
+            order = self.rng.permutation(len(self.X))
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
+                self.model.train_on_batch(self.X[batch])
+        return n_epochs
+
+    def transform(self, X):
+        return self.encoder.predict_on_batch(X)
+
+    def weights(self):
+        return self.model.get_weights()
+
+
+class KerasJax(Keras):
+    """Keras 3 on JAX."""
+
+    backend = "jax"
+
+    def sees_gpu(self):
+        import jax
+
+        return jax.default_backend() == "gpu"
+
+
+class KerasTensorflow(Keras):
+    """Keras 3 on TensorFlow, whose `fit` takes long to start: not for small data."""
+
+    backend = "tensorflow"
+    min_batches_for_fit = 50
+
+    def sees_gpu(self):
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+
+
+# scikit-learn
+
+
+class Mlp(Contender):
+    """MLPRegressor(X, X): an autoencoder without the penalty."""
+
+    note = "no penalty, own start"
+    penalised = False
+    cpu_only = True
+
+    def load(self):
+        import sklearn.neural_network
+
+        self.module = sklearn.neural_network
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        self.X = X
+        self.model = self.module.MLPRegressor(
+            hidden_layer_sizes=n_hidden,
+            activation="logistic",
+            alpha=0,
+            batch_size=min(batch_size, len(X)),
+            learning_rate_init=LEARNING_RATE,
+            tol=0,
+            n_iter_no_change=10**6,
+            warm_start=True,
+            random_state=self.seed,
+        )
+
+    def train(self, n_epochs):
+        # Both go on with the weights; a fit of several epochs validates X only once.
+        if n_epochs == 1:
+            self.model.partial_fit(self.X, self.X)
+        else:
+            self.model.set_params(max_iter=n_epochs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.model.fit(self.X, self.X)
+        return n_epochs
+
+    def weights(self):
+        (W, V), (b, c) = self.model.coefs_, self.model.intercepts_
+        return W, b, V, c
+
+
+class Rbm(Contender):
+    """BernoulliRBM: another model of the same size; each round is a new fit."""
+
+    note = "another model"
+    penalised = False
+    cpu_only = True
+
+    def load(self):
+        import sklearn.neural_network
+
+        self.module = sklearn.neural_network
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        self.X = X
+        self.model = self.module.BernoulliRBM(
+            n_hidden, batch_size=batch_size, random_state=self.seed
+        )
+
+    def train(self, n_epochs):
+        self.model.set_params(n_iter=n_epochs).fit(self.X)
+        return n_epochs
+
+    def transform(self, X):
+        return self.model.transform(X)
+
+
+class Pca(Contender):
+    """PCA, for scale: one whole fit stands where an epoch stands for the others."""
+
+    note = "another model; a whole fit"
+    penalised = False
+    cpu_only = True
+
+    def load(self):
+        import sklearn.decomposition
+
+        self.module = sklearn.decomposition
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        self.X = X
+        self.model = self.module.PCA(min(n_hidden, *X.shape), random_state=self.seed)
+
+    def train(self, n_epochs):
+        self.model.fit(self.X)
+        return 1
+
+    def transform(self, X):
+        return self.model.transform(X)
+
+
+# The floor
+
+
+class Floor(Contender):
+    """The five matrix products of a step, into buffers, on rows as they lie.
+
+    x W, h V, r Vᵀ, xᵀ a and hᵀ r, of which no method that computes the gradient in
+    these number formats can leave one out.
+    """
+
+    note = "five matrix products a step, nothing else"
+    penalised = False
+
+    def load(self):
+        import torch
+
+        self.torch = torch
+
+    def setup(self, X, n_hidden, batch_size, lam):
+        torch, device = self.torch, self.device
+        W, _, V, _ = glorot(X.shape[1], n_hidden, self.seed)
+        W, V = (torch.from_numpy(w).to(device) for w in (W, V))
+        h = torch.rand(batch_size, n_hidden, device=device)
+        r = torch.rand(batch_size, X.shape[1], device=device)
+        a, z, dW, dV = (torch.empty_like(t) for t in (h, r, W, V))
+        self.W = W
+        self.products = []  # (left, right, out) of a whole epoch
+        for x in torch.from_numpy(X).to(device).split(batch_size):
+            n = len(x)
+            self.products += [
+                (x, W, a[:n]),
+                (h[:n], V, z[:n]),
+                (r[:n], V.T, a[:n]),
+                (x.T, h[:n], dW),
+                (h[:n].T, r[:n], dV),
+            ]
+
+    def train(self, n_epochs):
+        mm = self.torch.mm
+        for _ in range(n_epochs):
+            for left, right, out in self.products:
+                mm(left, right, out=out)
+        synchronize(self.device)
+        return n_epochs
+
+    def transform(self, X):
+        x = self.torch.from_numpy(X).to(self.device)
+        return self.torch.mm(x, self.W).cpu().numpy()
+
+
+CONTENDERS = {
+    "floor": Floor,
+    "skcae": Skcae,
+    "skcae-lam0": SkcaeNoPenalty,
+    "skcae-bf16": SkcaeBfloat16,
+    "skcae-fit": SkcaeFit,
+    "keras-jax": KerasJax,
+    "keras-tf": KerasTensorflow,
+    "pytorch": PyTorch,
+    "pytorch-tuned": PyTorchTuned,
+    "skorch": Skorch,
+    "mlp": Mlp,
+    "rbm": Rbm,
+    "pca": Pca,
+    "jacobian": MaterialisedJacobian,
+}
