@@ -6,6 +6,7 @@ made, so that each process holds only what its contender needs.
 
 import os
 import warnings
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from problem import LEARNING_RATE, glorot
@@ -329,6 +330,9 @@ class MaterialisedJacobian(PyTorchTuned):
         synchronize(self.device)
         return min(1, self.n_steps * self.batch_size / len(self.X))
 
+    def transform(self, X):
+        return None  # The same as above.
+
     def weights(self):
         return None  # After a few steps the objective means nothing.
 
@@ -378,6 +382,19 @@ class Skorch(Contender):
 # Keras
 
 
+@contextmanager
+def silent_imports():
+    """Hide what TensorFlow's C++ code logs when it is imported."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 class Keras(Contender):
     """The well-known snippet's model, its gradient through W repaired.
 
@@ -391,12 +408,16 @@ class Keras(Contender):
 
     def load(self):
         os.environ["KERAS_BACKEND"] = self.backend
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         if self.device == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
             os.environ["JAX_PLATFORMS"] = "cpu"
-        import keras
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        with silent_imports():
+            import keras
 
+            # On JAX too Keras imports it later, if it is there.
+            with suppress(ImportError):
+                import tensorflow  # noqa: F401
         self.keras = keras
         if self.device != "cpu" and not (
             self.device.startswith("cuda") and self.sees_gpu()
@@ -416,7 +437,7 @@ class Keras(Contender):
                 h = self.encoder(x)
                 return h, self.decoder(h)
 
-            def compute_loss(self, x, y, y_pred, **kwargs):
+            def compute_loss(self, x, y, y_pred, *args, **kwargs):
                 h, reconstruction = y_pred
                 error = ops.sum(ops.square(reconstruction - x), axis=1)
                 column_norms = ops.sum(ops.square(self.encoder.kernel), axis=0)
@@ -425,7 +446,7 @@ class Keras(Contender):
 
         keras.utils.set_random_seed(self.seed)
         self.model = Autoencoder()
-        self.model.build((None, X.shape[1]))
+        self.model(X[:1])  # Creates the weights.
         self.model.set_weights(glorot(X.shape[1], n_hidden, self.seed))
         self.model.compile(
             optimizer=keras.optimizers.Adam(LEARNING_RATE),
