@@ -34,6 +34,7 @@ setup(
         "numpy>=1.26",
         "scipy>=1.11",
         "scikit-learn>=1.6",
+        "threadpoolctl>=3.1",
         "torch>=2.4",
     ],
     extras_require={

@@ -1,10 +1,12 @@
 """The contractive autoencoder as a scikit-learn transformer."""
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import (
@@ -24,7 +26,12 @@ from ._compat import CallbackSupportMixin, with_callbacks
 from ._version import __version__
 from .engine import inference
 from .engine.activations import ACTIVATIONS
-from .engine.device import PRECISIONS, has_fast_bfloat16, resolve_device
+from .engine.device import (
+    PRECISIONS,
+    has_fast_bfloat16,
+    has_float64,
+    resolve_device,
+)
 from .engine.losses import LOSSES
 from .engine.network import Architecture, Parameters
 from .engine.penalties import contraction, jacobian
@@ -37,28 +44,29 @@ _N_REDUCTIONS = 3
 
 _FLOATS = (np.float64, np.float32)
 
+# A model whose reconstruction misses more than this part of the variance is useless.
+_UNLEARNT = 0.9
 
-_PRIVATE_FITTED_STATE = ("_architecture", "_loss", "_training_state")
+# What a stopped training must have in common with the next fit to be resumed.
+_RESUMES_WITH = (
+    "lam",
+    "loss",
+    "learning_rate_init",
+    "batch_size",
+    "early_stopping",
+    "validation_fraction",
+    "precision",
+)
 
 
 @contextmanager
 def _all_or_nothing(estimator):
-    """Restore the fitted attributes if the block raises."""
-
-    def fitted_state():
-        return {
-            name: value
-            for name, value in vars(estimator).items()
-            if name in _PRIVATE_FITTED_STATE
-            or (name.endswith("_") and not name.startswith("_"))
-        }
-
-    before = fitted_state()
+    """Restore all attributes if the block raises."""
+    before = dict(vars(estimator))
     try:
         yield
     except BaseException:
-        for name in fitted_state():
-            delattr(estimator, name)
+        vars(estimator).clear()
         vars(estimator).update(before)
         raise
 
@@ -70,7 +78,9 @@ def _early_stopping_is_off(estimator):
 
 
 def _check_range(X, loss):
-    if LOSSES[loss].unit_interval and (X.min() < 0 or X.max() > 1):
+    # A scaler's rounding is no error.
+    tolerance = 8 * np.finfo(X.dtype).eps if X.dtype.kind == "f" else 0
+    if LOSSES[loss].unit_interval and (X.min() < -tolerance or X.max() > 1 + tolerance):
         raise ValueError(
             f"loss={loss!r} requires X in the range [0, 1]. Got values from {X.min()} "
             f"to {X.max()}; scale X, with MinMaxScaler(clip=True) say."
@@ -78,18 +88,32 @@ def _check_range(X, loss):
 
 
 class _Plateau:
-    """Counts epochs without improvement; says when to slow down and when to stop."""
+    """Counts epochs without improvement; says when to slow down and when to stop.
 
-    def __init__(self, tol, patience, *, best=np.inf, n_waited=0, n_reductions=0):
+    Parameters
+    ----------
+    tol : float
+        Relative improvement that counts as one.
+    patience : int
+        Number of epochs to wait for it.
+    negligible : float
+        An improvement by less than ``tol`` times this counts as none in any case.
+    """
+
+    def __init__(
+        self, tol, patience, negligible, *, best=np.inf, n_waited=0, n_reductions=0
+    ):
         self.tol = tol
         self.patience = patience
+        self.negligible = negligible
         self.best = best
         self.n_waited = n_waited
         self.n_reductions = n_reductions
 
     def update(self, value):
         """Take the newest value of the watched loss."""
-        if np.isinf(self.best) or value < self.best - self.tol * abs(self.best):
+        needed = self.tol * max(abs(self.best), self.negligible)
+        if np.isinf(self.best) or value < self.best - needed:
             self.best = value
             self.n_waited = 0
             return
@@ -115,17 +139,30 @@ class _Plateau:
         }
 
 
+class _Progress(NamedTuple):
+    """What a training has come to, replaced as a whole so that it always fits."""
+
+    n_epochs: int  # of this call; curves may be longer by an interrupted one
+    kept: object  # snapshot of the parameters to return
+    lowest: float  # the watched loss of the snapshot
+
+
 @dataclass
 class _Training:
     """A training that runs: what `fit` keeps from one epoch to the next."""
 
     trainer: Trainer
     reports: Iterator
-    curves: dict  # name → list of values, one per epoch
-    kept: object  # snapshot of the parameters to return
-    lowest: float = np.inf  # the watched loss of the snapshot
-    plateau: _Plateau = None
-    watched: list = None  # what the plateau's values were computed for
+    plateau: _Plateau
+    progress: _Progress
+    curves: dict  # name → values of this call, one per epoch
+    earlier_curves: dict  # name → array of the values of earlier calls
+    fingerprint: str  # of the data and the settings
+
+    @property
+    def n_epochs(self):
+        """Number of epochs over all calls."""
+        return len(self.earlier_curves["objective"]) + self.progress.n_epochs
 
 
 class ContractiveAutoencoderTransformer(
@@ -147,6 +184,9 @@ class ContractiveAutoencoderTransformer(
     The second term is the squared Frobenius norm of the encoder's Jacobian ∂h/∂x
     ([1]_, equation 1): features that reconstruct the data well, and
     otherwise stay as constant as they can.
+
+    Scale the data before, with MinMaxScaler or StandardScaler: a squashing activation
+    can't represent values of very different or very large size.
 
     Parameters
     ----------
@@ -177,8 +217,7 @@ class ContractiveAutoencoderTransformer(
 
     learning_rate_init : float, default=0.003
         Initial learning rate of Adam [2]_, in (0, inf). It is multiplied by 0.3 each
-        time that the objective stops improving, three times in all. Data with many
-        large features need a smaller one.
+        time that the objective stops improving, three times in all.
 
     batch_size : int or "auto", default="auto"
         Number of samples of a gradient step. "auto" is n_samples // 16, but at least
@@ -211,11 +250,13 @@ class ContractiveAutoencoderTransformer(
     device : str, default="auto"
         Where to compute: "cpu", "cuda", "cuda:<index>", "mps", or "auto" for CUDA if
         there is a GPU and the CPU otherwise. It may be changed after fit: the fitted
-        attributes are NumPy arrays.
+        attributes are NumPy arrays. "mps" has no float64: it can't train in that
+        precision, and data of that dtype are transformed on the CPU.
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the previous solution. If that was stopped by
-        ``max_iter``, training resumes exactly where it was.
+        Whether `fit` goes on from the previous solution. If ``max_iter`` or a callback
+        stopped that, a fit to the same data with the same settings resumes exactly
+        where it was; any other one starts from there at the initial learning rate.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the initial parameters, the order of the samples and the held-out
@@ -223,7 +264,8 @@ class ContractiveAutoencoderTransformer(
         <random_state>`.
 
     verbose : bool or int, default=False
-        Whether to print the terms of the objective after each epoch.
+        Whether to print the terms of the objective and the learning rate after each
+        epoch, and why training ended.
 
     Attributes
     ----------
@@ -399,6 +441,10 @@ class ContractiveAutoencoderTransformer(
         -----
         ConvergenceWarning
             If training reached ``max_iter`` before it converged.
+        UserWarning
+            If the reconstruction explains less than a tenth of the variance of X, as
+            it is for data that aren't scaled or for a far too large ``lam``; or if
+            training was interrupted.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -408,7 +454,16 @@ class ContractiveAutoencoderTransformer(
             with self._explained_divergence(data):
                 training = self._start(data, rng, continues, validation_data)
                 why = self._run_epochs(training, validation_data, context, X, y)
-            self._finish(training, resumable=why in ("max_iter", "callback"))
+            vars(self).update(self._fitted_attributes(training))
+            stopped = why in ("max_iter", "callback")
+            self._training_state = (
+                self._state(training) if self.warm_start and stopped else None
+            )
+        if self.verbose:
+            print(f"Stopped after {self.n_iter_} epochs: {why}")
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=dict
+        )
         if why == "max_iter":
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the optimization "
@@ -417,9 +472,7 @@ class ContractiveAutoencoderTransformer(
             )
         elif why == "interrupt":
             warnings.warn("Training interrupted by user.")
-        context.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes=dict
-        )
+        self._warn_if_nothing_was_learnt(training)
         return self
 
     @available_if(_early_stopping_is_off)
@@ -450,13 +503,16 @@ class ContractiveAutoencoderTransformer(
         AttributeError
             If ``early_stopping=True``, which needs whole fits.
         """
+        # _fit_context leaves this out when the estimator is fitted.
+        self._validate_params()
         continues = self.__sklearn_is_fitted__()
         with _all_or_nothing(self):
             data, _, rng = self._validated(X, continues)
             with self._explained_divergence(data):
-                training = self._start(data, rng, continues)
+                training = self._start(data, rng, continues, keeps_optimizer=True)
                 self._run_epoch(training)
-            self._finish(training, resumable=True)
+            vars(self).update(self._fitted_attributes(training))
+            self._training_state = self._state(training)
         return self
 
     def _validated(self, X, continues):
@@ -474,69 +530,110 @@ class ContractiveAutoencoderTransformer(
         rng = check_random_state(self.random_state)
         if not self.early_stopping:
             return X, None, rng
+        # Training that continues holds out the same rows, so that it is never
+        # validated on rows that it has seen.
+        if not continues or not hasattr(self, "_split_seed"):
+            self._split_seed = int(rng.randint(np.iinfo(np.int32).max))
         return *train_test_split(
-            X, test_size=self.validation_fraction, random_state=rng
+            X, test_size=self.validation_fraction, random_state=self._split_seed
         ), rng
 
-    def _start(self, X, rng, continues, validation_data=None):
-        """Return the training to run: a new one, or the continuation of the last."""
+    def _start(self, X, rng, continues, validation_data=None, *, keeps_optimizer=False):
+        """Return the training to run: a new one, or the continuation of the last.
+
+        What a stopped training left is of use for the very same data and settings;
+        ``keeps_optimizer`` takes the optimiser's memory in any case.
+        """
         architecture = Architecture(
             (X.shape[1], int(self.n_hidden)),
             self.activation,
             self.output_activation,
             bool(self.tied_weights),
         )
-        state = {}
-        curves = {"objective": [], "reconstruction": [], "contraction": []}
         if continues:
-            if architecture != self._fitted_architecture:
-                raise ValueError(
-                    "n_hidden, activation, output_activation and tied_weights can't "
-                    "change when training continues (partial_fit, or fit with "
-                    f"warm_start=True). Got {architecture}, but the model was fitted "
-                    f"with {self._fitted_architecture}."
-                )
-            state = self._training_state or {}
-            curves = {name: list(values) for name, values in self.history_.items()}
-            curves["objective"] = list(self.loss_curve_)
-        if self.early_stopping:
-            curves.setdefault("validation_loss", [np.nan] * len(curves["objective"]))
+            self._check_same_architecture(architecture)
+        fingerprint = self._fingerprint(X)
+        state = self._training_state if continues else None
+        resumes = state is not None and state["fingerprint"] == fingerprint
         device = resolve_device(self.device)
+        arrays = None
+        if continues:
+            arrays = self._arrays
+            if resumes and state["arrays"] is not None:
+                arrays = Parameters(*state["arrays"])
         trainer = Trainer(
             architecture,
             X,
-            self._arrays if continues else None,
+            arrays,
             loss=self.loss,
-            lam=self.lam,
-            learning_rate=self.learning_rate_init,
+            lam=float(self.lam),
+            learning_rate=float(self.learning_rate_init),
             batch_size=self._batch_size(len(X)),
             precision=self._usable_precision(device),
             device=device,
             seed=rng.randint(np.iinfo(np.int32).max),
         )
-        training = _Training(trainer, trainer.epochs(), curves, trainer.snapshot())
-        if continues and validation_data is not None:
-            training.lowest = trainer.mean_objective(validation_data)
-        if state:
+        kept, lowest = trainer.snapshot(self._arrays if continues else None), np.inf
+        if resumes:
+            lowest = state["lowest"]
+        elif continues and validation_data is not None:
+            lowest = trainer.mean_objective(validation_data)
+        if resumes or (state and keeps_optimizer):
             trainer.restore(state["trainer"])
-        # Values of another objective, or on other rows, say nothing of improvement.
-        training.watched = [
-            self.loss,
-            float(self.lam),
-            self.early_stopping,
-            *X.shape,
-            float(X.sum(dtype=np.float64)),
-        ]
-        resumes = state and state["watched"] == training.watched
-        training.plateau = _Plateau(
-            self.tol, self.n_iter_no_change, **(state["plateau"] if resumes else {})
+        plateau = _Plateau(
+            self.tol,
+            self.n_iter_no_change,
+            # Less than this is rounding.
+            negligible=np.finfo(np.float32).eps * trainer.mean_square,
+            **(state["plateau"] if resumes else {}),
         )
-        trainer.scale_learning_rate(training.plateau.factor)
-        return training
+        trainer.scale_learning_rate(plateau.factor)
+        names = ["objective", "reconstruction", "contraction"]
+        earlier_curves = {name: np.empty(0) for name in names}
+        if continues:
+            earlier_curves = {"objective": self.loss_curve_, **self.history_}
+        if self.early_stopping or "validation_loss" in earlier_curves:
+            n_earlier = len(earlier_curves["objective"])
+            earlier_curves.setdefault("validation_loss", np.full(n_earlier, np.nan))
+        return _Training(
+            trainer,
+            trainer.epochs(),
+            plateau,
+            _Progress(0, kept, lowest),
+            {name: [] for name in earlier_curves},
+            earlier_curves,
+            fingerprint,
+        )
+
+    def _check_same_architecture(self, architecture):
+        names = {
+            "sizes": "n_hidden",
+            "activation": "activation",
+            "output_activation": "output_activation",
+            "tied": "tied_weights",
+        }
+        for field, name in names.items():
+            before = getattr(self._fitted_architecture, field)
+            now = getattr(architecture, field)
+            if now != before:
+                if field == "sizes":
+                    before = before[1:] if len(before) > 2 else before[1]
+                raise ValueError(
+                    f"{name} can't change when training continues (partial_fit, or "
+                    f"fit with warm_start=True). Got {getattr(self, name)!r}, but the "
+                    f"model was fitted with {before!r}. To start anew, call fit with "
+                    "warm_start=False."
+                )
+
+    def _fingerprint(self, X):
+        """Identify data and settings, by the latter and about 1000 of the rows."""
+        settings = [X.shape, X.dtype.str, *(getattr(self, n) for n in _RESUMES_WITH)]
+        digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(X[:: len(X) // 1000 + 1]))
+        return digest.hexdigest()
 
     def _run_epochs(self, training, validation_data, context, X, y):
         """Train until it is enough; return why: the name of what ended it."""
-        n_before = len(training.curves["objective"])
         try:
             for _ in range(self.max_iter):
                 task = context.subcontext(task_name="epoch")
@@ -555,23 +652,28 @@ class ContractiveAutoencoderTransformer(
                 if training.plateau.converged:
                     return "convergence"
         except KeyboardInterrupt:
-            if len(training.curves["objective"]) == n_before:
+            if training.progress.n_epochs == 0:
                 raise
             return "interrupt"
         return "max_iter"
 
-    def _finish(self, training, resumable):
-        """Set the fitted attributes."""
-        vars(self).update(self._fitted_attributes(training))
-        self._training_state = None
-        if resumable:
-            self._training_state = {
-                "trainer": training.trainer.state(),
-                "plateau": training.plateau.state(),
-                "watched": training.watched,
-            }
+    def _state(self, training):
+        """Return what a later call needs to go on exactly."""
+        return {
+            "trainer": training.trainer.state(),
+            # Early stopping returns other parameters than those of the last epoch.
+            "arrays": tuple(training.trainer.arrays()) if self.early_stopping else None,
+            "lowest": float(training.progress.lowest),
+            "plateau": training.plateau.state(),
+            "fingerprint": training.fingerprint,
+        }
 
     def _usable_precision(self, device):
+        if self.precision == "float64" and not has_float64(device):
+            raise ValueError(
+                f"precision='float64' is not available on device={self.device!r}. Use "
+                "precision='float32', or device='cpu'."
+            )
         if self.precision == "bfloat16" and not has_fast_bfloat16(device):
             warnings.warn(
                 f"precision='bfloat16' is emulated on this device ({device}), several "
@@ -582,33 +684,39 @@ class ContractiveAutoencoderTransformer(
 
     def _batch_size(self, n_samples):
         if self.batch_size != "auto":
-            return self.batch_size
+            return int(self.batch_size)
         # Enough rows for the matrix products to be efficient, but at least 16 steps
         # an epoch, and enough rows for a steady gradient where data are few.
         return int(np.clip(n_samples // 16, 16, 256))
 
     def _run_epoch(self, training, validation_data=None):
         """Train for one epoch; return the loss to watch."""
-        curves = training.curves
         report = next(training.reports)
         values = report._asdict()
         loss = report.objective
         if validation_data is not None:
             loss = training.trainer.mean_objective(validation_data)
-        if "validation_loss" in curves:
+        if "validation_loss" in training.curves:
             values["validation_loss"] = np.nan if validation_data is None else loss
-        if validation_data is None or loss < training.lowest:
-            training.kept, training.lowest = training.trainer.snapshot(), loss
+        n_epochs, kept, lowest = training.progress
+        if validation_data is None or loss < lowest:
+            kept, lowest = training.trainer.snapshot(), loss
         for name, value in values.items():
-            curves[name].append(value)
+            training.curves[name].append(value)
+        training.progress = _Progress(n_epochs + 1, kept, lowest)
         if self.verbose:
+            values["learning_rate"] = training.trainer.current_learning_rate
             text = ", ".join(f"{name} = {value:.6g}" for name, value in values.items())
-            print(f"Epoch {len(curves['objective'])}: {text}")
+            print(f"Epoch {training.n_epochs}: {text}")
         return loss
 
     def _fitted_attributes(self, training):
-        arrays = training.trainer.arrays(training.kept)
-        history = {name: np.array(values) for name, values in training.curves.items()}
+        n_epochs, kept, _ = training.progress
+        arrays = training.trainer.arrays(kept)
+        history = {
+            name: np.concatenate([earlier, training.curves[name][:n_epochs]])
+            for name, earlier in training.earlier_curves.items()
+        }
         loss_curve = history.pop("objective")
         return {
             "encoder_coefs_": arrays.encoder_weights,
@@ -622,6 +730,17 @@ class ContractiveAutoencoderTransformer(
             "_loss": training.trainer.loss,
         }
 
+    def _warn_if_nothing_was_learnt(self, training):
+        spread = training.trainer.variance
+        error = self.history_["reconstruction"][-1]
+        if self._loss == "squared_error" and error > _UNLEARNT * spread > 0:
+            warnings.warn(
+                f"The reconstruction explains {max(0, 1 - error / spread):.1%} of the "
+                "variance of X: the features keep next to nothing of it. Scale X, with "
+                f"StandardScaler or MinMaxScaler say, or lower lam ({self.lam}) or "
+                f"learning_rate_init ({self.learning_rate_init})."
+            )
+
     @contextmanager
     def _explained_divergence(self, X):
         try:
@@ -629,9 +748,10 @@ class ContractiveAutoencoderTransformer(
         except FloatingPointError as error:
             raise ValueError(
                 f"Training diverged: {error}. The largest absolute value in X is "
-                f"{np.abs([X.min(), X.max()]).max():.3g} and learning_rate_init="
-                f"{self.learning_rate_init}. Scale X, with StandardScaler or "
-                "MinMaxScaler say, or lower learning_rate_init."
+                f"{np.abs([X.min(), X.max()]).max():.3g}, learning_rate_init="
+                f"{self.learning_rate_init} and lam={self.lam}. Scale X, with "
+                "StandardScaler or MinMaxScaler say, or lower learning_rate_init or "
+                "lam."
             ) from error
 
     # What the fitted model computes
@@ -740,7 +860,7 @@ class ContractiveAutoencoderTransformer(
         -------
         norms : ndarray of shape (n_samples,)
             Squared Frobenius norms of the encoder's Jacobian: how much the hidden
-            representation moves with the input ([1]_, equation 1).
+            representation moves with the input.
         """
         return self._map_rows(contraction, self._validate_rows(X))
 
@@ -763,6 +883,7 @@ class ContractiveAutoencoderTransformer(
     @property
     def components_(self):
         """Filters of the first layer, shape (n_hidden, n_features)."""
+        check_is_fitted(self)
         return self.encoder_coefs_[0].T
 
     @property

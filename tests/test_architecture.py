@@ -24,7 +24,7 @@ ENGINE = [name for name in MODULES if name.startswith("skcae.engine")]
 OUTSIDE = [name for name in MODULES if name not in ENGINE]
 
 # What the engine may use besides itself and the standard library.
-ENGINE_NEEDS = {"numpy", "torch"}
+ENGINE_NEEDS = {"numpy", "threadpoolctl", "torch"}
 OPTIONAL = {"matplotlib", "pandas", "polars"}
 
 

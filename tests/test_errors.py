@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skcae import ContractiveAutoencoderTransformer
+from skcae import ContractiveAutoencoderTransformer, _transformer
 
 METHODS = [
     "transform",
@@ -321,11 +321,6 @@ def test_huge_values_among_the_held_out_rows(value, X, make):
     assert not fitted_state(model)
 
 
-def test_a_huge_lam_is_explained(X, make):
-    with pytest.raises(ValueError, match="lam"):
-        make(lam=1e300).fit(X)
-
-
 def test_huge_values_after_fit_do_not_warn(X, make):
     # They saturate the units; that the error of the reconstruction is infinite then is
     # for the caller to see. A RuntimeWarning would be an error here.
@@ -335,3 +330,57 @@ def test_huge_values_after_fit_do_not_warn(X, make):
         assert np.isin(model.transform(rows), [0, 1]).all()
         assert (model.score_samples(rows) == -np.inf).all()
         assert np.isfinite(model.contraction(rows)).all()
+
+
+NOTHING_LEARNT = r"explains \d\.\d% of the variance of X.* Scale X.* or lower lam"
+
+
+@pytest.mark.parametrize(
+    "factor, parameters",
+    [(1e3, {}), (1e-3, {"tied_weights": False}), (1, {"lam": 1e6, "tol": 0.01})],
+    ids=["large values", "small values", "large lam"],
+)
+def test_a_model_that_keeps_nothing_warns(factor, parameters, X, make):
+    centred = X - X.mean(axis=0)
+    with pytest.warns(UserWarning, match=NOTHING_LEARNT):
+        make(**parameters).fit(factor * centred)
+    make().fit(centred)  # A warning would be an error.
+
+
+def test_constant_data_are_no_cause_for_a_warning(make):
+    make().fit(np.ones((20, 4)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_does_not_leave_the_unit_interval(dtype, X, make):
+    model = make(loss="cross_entropy", output_activation="sigmoid")
+    X = X.astype(dtype)
+    X[0, 0], X[1, 0] = 1 + np.finfo(dtype).eps, -np.finfo(dtype).eps
+    assert np.isfinite(model.fit(X).score(X))
+
+
+def test_a_huge_lam_is_explained(X, make):
+    with pytest.raises(ValueError, match=r"lam=1e\+300.* or lower .*lam"):
+        make(lam=1e300).fit(X)
+
+
+def test_partial_fit_checks_parameters_every_time(X, make):
+    model = make().partial_fit(X).set_params(lam=-1)
+    with pytest.raises(InvalidParameterError, match="'lam'"):
+        model.partial_fit(X)
+
+
+def test_an_architecture_error_says_what_was_given_and_how_to_start_anew(X, make):
+    model = make(warm_start=True).fit(X).set_params(n_hidden=7)
+    message = (
+        r"n_hidden can't change.* Got 7, but the model was fitted with 5.*"
+        r"warm_start=False"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.fit(X)
+
+
+def test_precisions_that_a_device_lacks(X, make, monkeypatch):
+    monkeypatch.setattr(_transformer, "has_float64", lambda device: False)
+    with pytest.raises(ValueError, match=r"precision='float64' is not available on"):
+        make(precision="float64").fit(X)

@@ -84,6 +84,12 @@ def terms(estimator, X):
     return losses, norms
 
 
+def split(X, fraction):
+    """The rows to train on and those held out, for ``random_state=0``."""
+    seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max)
+    return train_test_split(X, test_size=fraction, random_state=seed)
+
+
 def objective(estimator, X):
     losses, norms = terms(estimator, X)
     return (losses + estimator.lam * norms).mean()
@@ -176,9 +182,12 @@ def test_device_auto_falls_back_on_the_cpu(X, make, monkeypatch):
 def test_verbose(verbose, X, make, capsys):
     model = make(verbose=verbose).fit(X)
     out, err = capsys.readouterr()
-    lines = out.splitlines()
+    *lines, last = out.splitlines()
     assert err == ""
+    assert last == f"Stopped after {model.n_iter_} epochs: convergence"
     assert len(lines) == model.n_iter_ > 1
+    assert lines[0].endswith("learning_rate = 0.003")
+    assert lines[-1].endswith(f"learning_rate = {0.003 * 0.3**3:.6g}")
     for epoch, (line, value) in enumerate(
         zip(lines, model.loss_curve_, strict=True), start=1
     ):
@@ -262,6 +271,43 @@ def test_fit_returns_self_and_leaves_parameters_alone(X, make):
     assert model.partial_fit(X) is model
     after = model.get_params()
     assert all(after[name] is value for name, value in before.items())
+
+
+def test_numpy_numbers_are_numbers(X, make):
+    python = {
+        "n_hidden": 5,
+        "lam": 0.5,
+        "tied_weights": False,
+        "learning_rate_init": 0.0625,
+        "batch_size": 16,
+        "max_iter": 50,
+        "tol": 0.25,
+        "n_iter_no_change": 2,
+        "early_stopping": True,
+        "validation_fraction": 0.25,
+        "random_state": 3,
+        "verbose": 0,
+    }
+    numpy = {
+        name: {bool: np.bool_, int: np.int64, float: np.float32}[type(value)](value)
+        for name, value in python.items()
+    }
+    assert_same_fit(make(**numpy).fit(X), make(**python).fit(X))
+
+
+def test_tied_attributes_do_not_share_memory(X, make):
+    for model in (make().fit(X), make().partial_fit(X)):
+        assert not np.shares_memory(model.encoder_coefs_[0], model.decoder_coefs_[0])
+
+
+def test_only_what_will_be_resumed_is_kept(X, make):
+    plain = make(max_iter=1, **ENDLESS)
+    resumable = make(max_iter=1, warm_start=True, **ENDLESS)
+    sizes = [
+        len(pickle.dumps(fit_to_max_iter(model, X))) for model in (plain, resumable)
+    ]
+    assert sizes[0] + 2 * weights(plain).nbytes / 2 < sizes[1]
+    assert_array_equal(weights(plain), weights(resumable))
 
 
 def test_attributes_are_their_own(X, make):
@@ -644,9 +690,7 @@ def test_early_stopping_returns_the_best_weights(validation_fraction, make):
     assert curve.shape == (model.n_iter_,)
     # Otherwise the last weights would do as well.
     assert 0 < curve.argmin() < model.n_iter_ - 1
-    _, held_out = train_test_split(
-        X, test_size=validation_fraction, random_state=np.random.RandomState(0)
-    )
+    _, held_out = split(X, validation_fraction)
     assert_allclose(objective(model, held_out), curve.min(), rtol=1e-10)
 
 
@@ -662,9 +706,7 @@ def test_what_was_lowest_for_another_loss_is_no_measure(first, then, make):
     model = make(n_hidden=20, warm_start=True, max_iter=5, precision="float64")
     model.set_params(**ENDLESS)
     fit_to_max_iter(model.set_params(**then | {"lam": 0} | first), X)
-    _, held_out = train_test_split(
-        X, test_size=model.validation_fraction, random_state=np.random.RandomState(0)
-    )
+    _, held_out = split(X, model.validation_fraction)
     # The start counts too, at its value of now.
     start = objective(model.set_params(**then), held_out)
     fit_to_max_iter(model, X)
@@ -682,9 +724,7 @@ def test_held_out_rows_are_not_trained_on(X, make):
         lam=0.1,
     )
     fit_to_max_iter(model, X)
-    train, held_out = train_test_split(
-        X, test_size=0.25, random_state=np.random.RandomState(0)
-    )
+    train, held_out = split(X, 0.25)
     assert_allclose(model.loss_curve_[0], objective(model, train), rtol=1e-10)
     validation_loss = model.history_["validation_loss"][0]
     assert_allclose(validation_loss, objective(model, held_out), rtol=1e-10)
@@ -737,6 +777,42 @@ def test_warm_start_after_convergence(X, make):
     improved = first.loss_curve_[0] - first.loss_curve_[-1]
     assert model.loss_curve_[first.n_iter_] < first.loss_curve_[0] - 0.5 * improved
     assert objective(model, X) < objective(first, X) + 0.1 * improved
+
+
+@pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)], ids=str)
+def test_warm_start_holds_out_the_same_rows(random_state, X, make):
+    # An epoch that trained on them would change what they are worth as a test.
+    model = make(
+        early_stopping=True,
+        warm_start=True,
+        random_state=random_state,
+        max_iter=1,
+        learning_rate_init=1e-100,
+        precision="float64",
+        **ENDLESS,
+    )
+    curve = fit_to_max_iter(fit_to_max_iter(model, X), X).history_["validation_loss"]
+    assert curve[0] == curve[1]
+
+
+@pytest.mark.parametrize("change", ["weights", "rows", "lam"])
+def test_a_stopped_training_is_not_resumed_with_something_else(change, X, make):
+    # Early stopping returns other weights than those that it would go on from.
+    X = noise(60)
+    settings = {"n_hidden": 20, "lam": 0, "learning_rate_init": 0.03, **ENDLESS}
+    model = make(early_stopping=True, warm_start=True, max_iter=12, **settings)
+    fit_to_max_iter(model, X)
+    if change == "weights":
+        # A caller's own copy of the fitted weights is what counts.
+        rows = X[::-1]
+    elif change == "rows":
+        rows = np.where(np.arange(20) == 0, 0, X)
+    else:
+        rows = X
+        model.set_params(lam=1e-3)
+    start = copy.deepcopy(model)
+    fit_to_max_iter(model.set_params(max_iter=1, learning_rate_init=1e-100), rows)
+    assert_allclose(weights(model), weights(start), rtol=1e-6)
 
 
 def test_warm_start_takes_new_data(X, make):

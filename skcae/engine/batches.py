@@ -2,6 +2,8 @@
 
 import torch
 
+from .device import has_float64
+
 # Entries of the widest intermediate result of one block of rows.
 _BLOCK_ENTRIES = 2**22
 
@@ -46,6 +48,8 @@ class ShuffledBatches:
 
     def __init__(self, X, *, batch_size, dtype, device, generator):
         rows = as_tensor(X)
+        if rows.dtype == torch.float64 and not has_float64(device):
+            rows = rows.to(dtype)
         self._rows = rows.to(device) if _fits(rows, device) else rows
         self.n_samples, n_features = rows.shape
         self.batch_size = min(batch_size, self.n_samples)
@@ -73,6 +77,11 @@ class ShuffledBatches:
                 batch.copy_(gathered, non_blocking=True)
             yield batch
 
+    def evenly_spaced(self, n_samples):
+        """Return about ``n_samples`` rows, the same ones each time, as a copy."""
+        rows = self._rows[:: self.n_samples // n_samples + 1]
+        return rows.to(self.device, self.dtype, copy=True)
+
     def sample(self, n_samples):
         """Return at most ``n_samples`` rows drawn without replacement, as a copy."""
         order = torch.randperm(self.n_samples, generator=self.generator, device="cpu")
@@ -89,4 +98,4 @@ def row_blocks(X, *, dtype, device, n_rows):
     """Yield (slice, tensor) for consecutive blocks of at most ``n_rows`` rows."""
     for start in range(0, len(X), n_rows):
         rows = slice(start, min(start + n_rows, len(X)))
-        yield rows, as_tensor(X[rows]).to(device=device, dtype=dtype)
+        yield rows, as_tensor(X[rows]).to(dtype).to(device)

@@ -1,8 +1,10 @@
 """Devices, number formats and random generators, named by plain strings and ints."""
 
 import functools
+from contextlib import nullcontext
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 PRECISIONS = {
     "bfloat16": torch.bfloat16,
@@ -80,6 +82,34 @@ def has_fast_bfloat16(device):
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     names = ("amx_bf16", "avx512_bf16", "bf16")
     return any(capabilities.get(name, False) for name in names)
+
+
+def has_float64(device):
+    """Return whether the device computes in float64; Apple's GPUs (MPS) don't."""
+    return device.type != "mps"
+
+
+# Up to this many multiplications, a matrix product takes less time than it takes to
+# wake another thread and wait for it, many times less where that one's core is busy.
+_ONE_THREAD_WORK = 2**21
+
+
+@functools.cache
+def _openmp():
+    return ThreadpoolController().select(user_api="openmp")
+
+
+def threads_for(work):
+    """Return a context with one thread for operations too small to share.
+
+    The number of OpenMP threads is a setting of the calling thread alone.
+
+    Parameters
+    ----------
+    work : int
+        Number of multiplications of the operations' largest matrix product.
+    """
+    return _openmp().limit(limits=1) if work <= _ONE_THREAD_WORK else nullcontext()
 
 
 def make_generator(seed):

@@ -5,7 +5,7 @@ import torch
 
 from .activations import ACTIVATIONS
 from .batches import block_rows, row_blocks
-from .device import isolated
+from .device import has_float64, isolated
 from .losses import LOSSES
 from .network import Parameters, decode, encode
 
@@ -55,9 +55,11 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
         Of the dtype of ``X``.
     """
     dtype = {"f4": torch.float32, "f8": torch.float64}[X.dtype.str[1:]]
+    if dtype == torch.float64 and not has_float64(device):
+        device = torch.device("cpu")
     parameters = Parameters(
         *(
-            [torch.tensor(array, dtype=dtype, device=device) for array in group]
+            [torch.tensor(a, dtype=dtype, device="cpu").to(device) for a in group]
             for group in arrays
         )
     )

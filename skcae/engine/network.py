@@ -105,10 +105,13 @@ def decode(architecture, parameters, h):
     return h
 
 
-# Limits of the standard deviation of a new encoder's pre-activations: beyond the first,
+# Largest standard deviations of a new encoder's pre-activations: beyond the first,
 # bounded activations saturate; the second leaves a free decoder most of the work.
-_MAX_SPREAD = 2.0
+_TIED_SPREAD = 2.0
 _UNTIED_SPREAD = 0.25
+
+# A sigmoid output need not start closer than this to 0 and 1.
+_LOGIT_EPS = 0.05
 
 
 def _principal_basis(centred, rank, generator):
@@ -125,7 +128,7 @@ def _principal_basis(centred, rank, generator):
     return basis
 
 
-def _initial_encoder_layer(architecture, rows, n_hidden, generator):
+def _initial_encoder_layer(architecture, rows, n_hidden, gain, generator):
     mean = rows.mean(dim=0)
     centred = rows - mean
     rank = min(n_hidden, rows.shape[1])
@@ -135,19 +138,24 @@ def _initial_encoder_layer(architecture, rows, n_hidden, generator):
     shape = (n_hidden, rank)
     mix = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     weight = basis @ torch.linalg.qr(mix.to(rows)).Q.T
-    # With x ↦ s(x W) ≈ slope · x W, a tied decoder inverts W / √slope.
+    # With x ↦ s(x W) ≈ slope · x W, a tied decoder of W √(gain / slope) multiplies by
+    # the gain.
     a = weight.new_tensor([-1e-3, 1e-3])
     activation = ACTIVATIONS[architecture.activation]
     slope = activation.derivative(a, activation.value(a)).mean()
-    weight /= slope.sqrt()
+    weight *= (gain / slope).sqrt()
     spread = (centred @ weight).square().mean().sqrt()
     if spread > 0:
-        weight *= (
-            (_MAX_SPREAD / spread).clamp(max=1)
-            if architecture.tied
-            else _UNTIED_SPREAD / spread
-        )
+        largest = _TIED_SPREAD if architecture.tied else _UNTIED_SPREAD
+        weight *= (largest / spread).clamp(max=1)
     return weight, -(mean @ weight)
+
+
+def _regression_slope(x, y):
+    """The one factor by which deviations of x best predict those of y, at least 1."""
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    slope = (x * y).sum() / x.square().sum()
+    return slope.nan_to_num(1).clamp(min=1)
 
 
 def _least_squares(inputs, targets):
@@ -166,7 +174,8 @@ def initialise(architecture, sample, generator):
     Each encoder layer maps its centred input to a random rotation of its leading
     principal components. An untied decoder layer is the ridge regression that
     reconstructs the layer's input; a tied one is given, which fixes the scale of the
-    encoder instead. Decoder biases match the means.
+    encoder instead. Decoder biases match the means. A sigmoid output layer starts at
+    the logits of data in [0, 1], not closer than 0.05 to the ends.
 
     Parameters
     ----------
@@ -181,10 +190,19 @@ def initialise(architecture, sample, generator):
     flat : Tensor of shape (n_parameters,)
     """
     activation = ACTIVATIONS[architecture.activation]
-    weights, biases, targets = [], [], [sample]
+    # The last pre-activation that the decoder should return: the input, but for an
+    # output layer that squashes it.
+    output, gain = sample, sample.new_ones(())
+    if architecture.output_activation == "sigmoid":
+        output = torch.logit(sample, eps=_LOGIT_EPS)
+        gain = _regression_slope(sample, output)
+    weights, biases, targets = [], [], [output]
     h = sample
     for n_hidden in architecture.sizes[1:]:
-        weight, bias = _initial_encoder_layer(architecture, h, n_hidden, generator)
+        weight, bias = _initial_encoder_layer(
+            architecture, h, n_hidden, gain, generator
+        )
+        gain = torch.ones_like(gain)
         weights.append(weight)
         biases.append(bias)
         targets.append(h @ weight + bias)

@@ -5,6 +5,8 @@ of the batch's mean objective into ``gradient.gradient`` and returns the batch's
 reconstruction loss and summed penalty as scalar tensors, without waiting for a device.
 """
 
+import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -74,6 +76,12 @@ class _Gradient:
         self.dtype = dtype
         self.output = ACTIVATIONS[architecture.output_activation]
         self.gradient = torch.zeros_like(flat)
+
+    @property
+    def work(self):
+        """Number of multiplications of the largest matrix product."""
+        sizes = self.architecture.sizes
+        return self.batch_size * max(map(math.prod, pairwise(sizes)))
 
 
 class AutogradGradient(_Gradient):

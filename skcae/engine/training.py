@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
-from .device import PRECISIONS, isolated, make_generator
+from .device import PRECISIONS, isolated, make_generator, threads_for
 from .network import Parameters, initialise
 from .objective import make_gradient, objective
 from .optimizer import Adam
@@ -33,11 +33,12 @@ class EpochReport(NamedTuple):
 @isolated
 def _train_one_epoch(gradient, optimizer, batches):
     reconstructions, penalties = [], []
-    for batch in batches:
-        reconstruction, penalty = gradient(batch)
-        reconstructions.append(reconstruction)
-        penalties.append(penalty)
-        optimizer.step()
+    with threads_for(gradient.work):
+        for batch in batches:
+            reconstruction, penalty = gradient(batch)
+            reconstructions.append(reconstruction)
+            penalties.append(penalty)
+            optimizer.step()
     # The one place of an epoch where values are read back from the device.
     totals = torch.stack(
         [
@@ -105,6 +106,11 @@ class Trainer:
     seed : int
         Of everything random here.
 
+    Attributes
+    ----------
+    variance, mean_square : float
+        Of the rows: mean over about 1000 of them, summed over features.
+
     Raises
     ------
     FloatingPointError
@@ -141,6 +147,9 @@ class Trainer:
             device=device,
             generator=self.generator,
         )
+        rows = self.batches.evenly_spaced(1000).to(wide)
+        self.variance = rows.var(dim=0, correction=0).sum().item()
+        self.mean_square = rows.square().sum(dim=1).mean().item()
         if arrays is None:
             # Enough rows to estimate as many directions as there are units.
             sample = self.batches.sample(max(1000, 4 * max(architecture.sizes[1:])))
@@ -148,8 +157,7 @@ class Trainer:
             if not torch.isfinite(flat.sum()):
                 raise FloatingPointError("the initial parameters are not finite")
         else:
-            tensors = [[as_tensor(a) for a in group] for group in arrays]
-            flat = architecture.flatten(Parameters(*tensors)).to(device, wide)
+            flat = self._flatten(arrays).to(device, wide)
         self.gradient = make_gradient(
             architecture,
             flat,
@@ -168,19 +176,32 @@ class Trainer:
         """Set the learning rate to ``factor`` times the initial one."""
         self.optimizer.learning_rate = factor * self.learning_rate
 
+    @property
+    def current_learning_rate(self):
+        return self.optimizer.learning_rate
+
+    def _flatten(self, arrays):
+        tensors = [[as_tensor(a) for a in group] for group in arrays]
+        return self.architecture.flatten(Parameters(*tensors))
+
     @isolated
-    def snapshot(self):
-        """Return a copy of the parameters, to be given to `arrays` later."""
-        return self.gradient.flat.clone()
+    def snapshot(self, arrays=None):
+        """Return a copy of the parameters or of ``arrays``, for `arrays` later."""
+        if arrays is None:
+            return self.gradient.flat.clone()
+        return self._flatten(arrays).to(self.gradient.flat)
 
     @isolated
     def arrays(self, snapshot=None):
-        """Return the parameters (or a snapshot of them) as `Parameters` of ndarray."""
-        flat = self.snapshot() if snapshot is None else snapshot
+        """Return the parameters (or a snapshot of them) as `Parameters` of ndarray.
+
+        The arrays own their memory, those of tied decoder weights too.
+        """
+        flat = self.gradient.flat if snapshot is None else snapshot
         return Parameters(
             *(
-                [block.numpy() for block in group]
-                for group in self.architecture.view(flat.cpu())
+                [block.cpu().numpy().copy(order="C") for block in group]
+                for group in self.architecture.view(flat)
             )
         )
 
@@ -204,18 +225,19 @@ class Trainer:
 
     @isolated
     def state(self):
-        """Return what `restore` needs to go on exactly: a dict of NumPy arrays."""
+        """Return what `restore` needs to go on exactly: a dict of NumPy arrays.
+
+        The parameters are not part of it; see `arrays`.
+        """
         memory = self.optimizer.memory
         return {
-            "parameters": self.snapshot().cpu().numpy(),
             "generator": self.generator.get_state().numpy().copy(),
             "optimizer": {k: v.cpu().numpy().copy() for k, v in memory.items()},
         }
 
     @isolated
     def restore(self, state):
-        """Go on where the trainer stopped whose `state` this is."""
-        self.gradient.flat.copy_(torch.tensor(state["parameters"], device="cpu"))
+        """Go on as the trainer whose `state` this is."""
         self.generator.set_state(torch.tensor(state["generator"], device="cpu"))
         for name, memory in self.optimizer.memory.items():
             memory.copy_(torch.tensor(state["optimizer"][name], device="cpu"))

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from skcae.engine.device import (
     isolated,
     make_generator,
     resolve_device,
+    threads_for,
 )
 
 
@@ -132,3 +135,24 @@ def test_isolated_restores_the_modes_after_an_error(torch_setting):
         with pytest.raises(ZeroDivisionError):
             function()
         assert before == (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+
+
+def test_small_work_stays_in_one_thread_of_the_caller():
+    def count_in_another_thread():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(112 * 64 * 64):
+            assert torch.get_num_threads() == 1
+            assert count_in_another_thread() == 2
+        assert torch.get_num_threads() == 2
+        with threads_for(256 * 784 * 256):
+            assert torch.get_num_threads() == 2
+        with pytest.raises(KeyError), threads_for(1):
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

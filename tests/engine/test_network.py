@@ -210,6 +210,17 @@ def test_start_is_better_than_the_mean(activation, tied, sizes, low_rank_rows):
     assert error < 0.9 * rows.var(dim=0, unbiased=False).sum()
 
 
+@tied_or_not
+def test_a_sigmoid_output_starts_at_the_logits(tied, rng):
+    rows = torch.tensor(
+        expit(1.5 * rng.normal(size=(300, 3)) @ rng.normal(size=(3, 12)))
+    )
+    architecture = Architecture((12, 3), "sigmoid", "sigmoid", tied)
+    variance = rows.var(dim=0).sum()
+    # A start as large as the data, where their logits are asked for, leaves 75 %.
+    assert mean_squared_error(architecture, rows) < 0.5 * variance
+
+
 DEGENERATE = {
     "one row": np.array([[0.5, -1.0, 2.0, 0.0]]),
     "duplicates": np.tile([[0.5, -1.0, 2.0, 0.0]], (20, 1)),

@@ -242,6 +242,37 @@ def test_snapshots_and_arrays_are_copies(tied, X):
     assert np.array_equal(weight.T, decoder_weight) == tied
 
 
+@tied_or_not
+def test_a_snapshot_of_arrays_is_theirs(tied, X):
+    trainer = make_trainer(X, architecture=Architecture((6, 4), tied=tied))
+    arrays = trainer.arrays()
+    run(trainer, 1)
+    restored = flatten(trainer.arrays(trainer.snapshot(arrays)))
+    np.testing.assert_array_equal(restored, flatten(arrays))
+
+
+def test_arrays_own_their_memory(X):
+    trainer = make_trainer(X, architecture=Architecture((6, 4), tied=True))
+    arrays = trainer.arrays()
+    for group in arrays:
+        assert all(block.flags.owndata and block.flags.c_contiguous for block in group)
+
+
+@pytest.mark.parametrize("n_samples", [3, 50, 999, 1000, 5001])
+def test_moments_of_the_rows(n_samples, rng):
+    rows = 1 + rng.normal(size=(n_samples, 6))
+    trainer = make_trainer(rows)
+    n_used = len(rows[:: n_samples // 1000 + 1])
+    assert min(n_samples, 500) <= n_used <= 1000
+    # Within four standard errors of what all rows have.
+    tolerance = 0 if n_used == n_samples else 4 * (12 / n_used) ** 0.5
+    variance, mean_square = rows.var(axis=0).sum(), (rows**2).sum(axis=1).mean()
+    assert trainer.variance == pytest.approx(variance, rel=1e-12, abs=tolerance)
+    assert trainer.mean_square == pytest.approx(
+        mean_square, rel=1e-12, abs=2 * tolerance
+    )
+
+
 # Reproducibility
 
 
@@ -269,10 +300,9 @@ def test_resumed_training_is_the_uninterrupted_one(precision, tied, n_before, X)
     first = make_trainer(X, **kwargs)
     assert run(first, n_before) == reports[:n_before]
     # Pickled, as in an estimator.
-    state = pickle.loads(pickle.dumps(first.state()))
+    state, arrays = pickle.loads(pickle.dumps((first.state(), first.arrays())))
     run(first, 1)
-    resumed = make_trainer(X, seed=99, **kwargs)
-    run(resumed, 1)
+    resumed = make_trainer(X, arrays, seed=99, **kwargs)
     resumed.restore(state)
     assert run(resumed, 5 - n_before) == reports[n_before:]
     assert torch.equal(resumed.snapshot(), whole.snapshot())
@@ -281,7 +311,7 @@ def test_resumed_training_is_the_uninterrupted_one(precision, tied, n_before, X)
 def test_state_is_arrays_and_stays_as_it_is(X):
     def entries(state):
         optimizer = state["optimizer"].values()
-        return [state["parameters"], state["generator"], *optimizer]
+        return [state["generator"], *optimizer]
 
     trainer = make_trainer(X)
     run(trainer, 1)
