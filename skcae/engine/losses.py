@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from .activations import ACTIVATIONS, _softplus
+from .activations import ACTIVATIONS, softplus
 
 
 class Loss(NamedTuple):
@@ -67,11 +67,11 @@ def _squared_error_gradient(z, x, output, scratch, scale):
 
 def _cross_entropy(z, x, output):
     # -x log(y) - (1 - x) log(1 - y) with y = sigmoid(z), without computing log(y).
-    return (_softplus(z) - x * z).sum(dim=1)
+    return (softplus(z) - x * z).sum(dim=1)
 
 
 def _cross_entropy_gradient(z, x, output, scratch, scale):
-    total = _total(_softplus(z, out=scratch)) - _dot(x, z)
+    total = _total(softplus(z, out=scratch)) - _dot(x, z)
     output.value(z, out=z).sub_(x).mul_(scale)
     return total
 

@@ -1,39 +1,16 @@
-"""The encoder's Jacobian J = ∂h/∂x and its squared Frobenius norm, per sample.
+"""The encoder's Jacobian J = ∂h/∂x and penalties on it, per sample.
 
-``PENALTIES`` is the only list of penalties: the oracle tests read it. To add one, add
-one entry.
+With D_l = diag(s'(a_l)), J = D_L W_Lᵀ … D_1 W_1ᵀ. All results are differentiable by
+autograd. The optional ``encoding`` is what ``encode(architecture, parameters, x)``
+returned, where it is at hand.
 """
+
+from itertools import pairwise
+
+import torch
 
 from .activations import ACTIVATIONS
 from .network import encode
-
-
-def contraction(architecture, parameters, x, encoding=None):
-    """Squared Frobenius norm of the Jacobian of a one-layer encoder, in closed form.
-
-    ‖J(x)‖²_F = Σ_j s'(a_j)² Σ_i W_ij²  with  a = x W + b
-
-    (Rifai et al., ICML 2011, section 3, there for the sigmoid, s' = h (1 - h)). It
-    costs O(n_samples n_hidden + n_features n_hidden); no Jacobian is formed.
-
-    Parameters
-    ----------
-    architecture : Architecture
-        With one encoder layer.
-    parameters : Parameters
-    x : Tensor of shape (n_samples, n_features)
-    encoding : tuple, default=None
-        What ``encode(architecture, parameters, x)`` returned, where it is at hand.
-
-    Returns
-    -------
-    norms : Tensor of shape (n_samples,)
-        Summed over features and hidden units, per sample; differentiable.
-    """
-    (a,), (h,) = encoding or encode(architecture, parameters, x)
-    (weight,) = parameters.encoder_weights
-    derivative = ACTIVATIONS[architecture.activation].derivative(a, h)
-    return derivative.square() @ weight.square().sum(dim=0)
 
 
 def jacobian(architecture, parameters, x):
@@ -43,15 +20,226 @@ def jacobian(architecture, parameters, x):
     -------
     jacobians : Tensor of shape (n_samples, n_hidden, n_features)
     """
-    activation = ACTIVATIONS[architecture.activation]
-    layers = zip(
-        parameters.encoder_weights, *encode(architecture, parameters, x), strict=True
-    )
-    result = None
-    for weight, a, h in layers:
-        jacobian = weight.T if result is None else weight.T @ result
-        result = activation.derivative(a, h)[:, :, None] * jacobian
-    return result
+    derivatives = _derivatives(architecture, parameters, x)
+    return _push_forward(parameters.encoder_weights, derivatives).transpose(1, 2)
 
 
-PENALTIES = {"contraction": contraction}
+def contraction(architecture, parameters, x, encoding=None):
+    """Squared Frobenius norm of the encoder's Jacobian.
+
+    For one layer it is
+
+        ‖J(x)‖²_F = Σ_j s'(a_j)² Σ_i W_ij²  with  a = x W + b
+
+    (Rifai et al., ICML 2011, section 3, there for the sigmoid, s' = h (1 - h)), which
+    costs O(n_samples n_hidden + n_features n_hidden); no Jacobian is formed.
+
+    For several layers it is ‖M W_1ᵀ‖²_F with M = D_L W_Lᵀ … W_2ᵀ D_1, or, where fewer
+    features than hidden units make that cheaper, the norm of W_1 D_1 … W_L D_L. Either
+    way it costs about as much as encoding min(n_hidden, n_features) batches, and holds
+    M, of shape (n_samples, n_hidden, n_hidden_1), or the other one, of shape
+    (n_samples, n_features, n_hidden).
+
+    Parameters
+    ----------
+    architecture : Architecture
+    parameters : Parameters
+    x : Tensor of shape (n_samples, n_features)
+    encoding : tuple, default=None
+
+    Returns
+    -------
+    norms : Tensor of shape (n_samples,)
+        Summed over features and hidden units, per sample.
+    """
+    derivatives = _derivatives(architecture, parameters, x, encoding)
+    if architecture.depth == 1:
+        return _one_layer_norms(derivatives[0], parameters)
+    return _squared_norms(*_factors(architecture, parameters, derivatives))
+
+
+def projected_contraction(
+    architecture, parameters, x, n_projections, generator, encoding=None
+):
+    """Unbiased estimate of `contraction` by random projections.
+
+    E Σ_k ‖v_kᵀ J‖² = ‖J‖²_F if E Σ_k v_k v_kᵀ is the identity (Hutchinson 1990;
+    Hoffman, Roberts and Yaida 2019). One vector-Jacobian product costs about as much
+    as encoding the batch.
+
+    The entries of v = Σ_k v_k are random signs, which beat normal entries always and
+    random directions up to a factor 1 - 2 / (n_hidden + 2): with A = J Jᵀ the variance
+    is 2 Σ_{i≠j} A_ij², against 2 ‖A‖²_F and 2 (‖A‖²_F - (tr A)² / n_hidden). Each v_k
+    has the entries of its part of a random partition of the hidden units, zeros
+    elsewhere. These v_k are orthogonal: only pairs in the same part are left in the
+    variance, fewer than 1 / n_projections of all, and none if each unit is a part.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    parameters : Parameters
+    x : Tensor of shape (n_samples, n_features)
+    n_projections : int
+        At least 1. The estimate is exact from ``n_hidden`` on.
+    generator : torch.Generator
+        On the CPU, so that draws don't depend on the device.
+    encoding : tuple, default=None
+
+    Returns
+    -------
+    norms : Tensor of shape (n_samples,)
+    """
+    derivatives = _derivatives(architecture, parameters, x, encoding)
+    probes = _draw_probes(derivatives[-1], n_projections, generator)
+    return _squared_norms(*_factors(architecture, parameters, derivatives, probes))
+
+
+def higher_order(
+    architecture,
+    parameters,
+    x,
+    noise,
+    encoding=None,
+    *,
+    n_projections=None,
+    generator=None,
+):
+    """Mean squared change of the Jacobian under corruptions, E ‖J(x) - J(x + ε)‖²_F.
+
+    The penalty of the CAE+H on the encoder's curvature (Rifai, Mesnil, Vincent, Muller,
+    Bengio, Dauphin and Glorot, ECML 2011, equation 6). For one layer,
+
+        ‖J(x) - J(x + ε)‖²_F = Σ_j (s'(a_j) - s'(ã_j))² Σ_i W_ij²,
+
+    it costs the encoding of the corrupted rows. For several layers it costs
+    n_corruptions times as much as `contraction`, or as `projected_contraction` if
+    ``n_projections`` is given; so does what it holds.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    parameters : Parameters
+    x : Tensor of shape (n_samples, n_features)
+    noise : Tensor of shape (n_corruptions, n_samples, n_features)
+        The ε, which the paper draws from a normal distribution.
+    encoding : tuple, default=None
+        That of x.
+    n_projections : int, default=None
+        Estimate the norm with as many random projections; None computes it.
+    generator : torch.Generator, default=None
+        For the projections.
+
+    Returns
+    -------
+    norms : Tensor of shape (n_samples,)
+    """
+    clean = _derivatives(architecture, parameters, x, encoding)
+    corrupted = [
+        d.unflatten(0, noise.shape[:2])
+        for d in _derivatives(architecture, parameters, (x + noise).flatten(0, 1))
+    ]
+    if architecture.depth == 1:
+        return _one_layer_norms(corrupted[0] - clean[0], parameters).mean(dim=0)
+    probes = None
+    if n_projections is not None:
+        probes = _draw_probes(clean[-1], n_projections, generator)
+    factor, rest = _factors(architecture, parameters, clean, probes)
+    corrupted_factor, _ = _factors(architecture, parameters, corrupted, probes)
+    return _squared_norms(corrupted_factor - factor, rest).mean(dim=0)
+
+
+def entries_per_row(architecture):
+    """Return the size of the largest array that `contraction` holds for one row."""
+    n_features, *n_hidden = sizes = architecture.sizes
+    if architecture.depth == 1:
+        return max(sizes)
+    if _starts_at_output(sizes):
+        return max(n_features, n_hidden[-1] * max(n_hidden[:-1]))
+    return n_features * max(n_hidden)
+
+
+# In what follows, arrays may have any number of leading dimensions, here (...).
+
+
+def _derivatives(architecture, parameters, x, encoding=None):
+    """Return the s'(a_l), of shape (n_samples, n_hidden_l), of all layers."""
+    derivative = ACTIVATIONS[architecture.activation].derivative
+    encoding = encoding or encode(architecture, parameters, x)
+    return [derivative(a, h) for a, h in zip(*encoding, strict=True)]
+
+
+def _one_layer_norms(d, parameters):
+    """Return ‖diag(d) Wᵀ‖²_F of shape (...,) for d of shape (..., n_hidden)."""
+    (weight,) = parameters.encoder_weights
+    return d.square() @ weight.square().sum(dim=0)
+
+
+def _push_forward(weights, derivatives):
+    """Return Jᵀ = W_1 D_1 W_2 … W_L D_L, of shape (..., n_features, n_hidden)."""
+    columns = weights[0] * derivatives[0][..., None, :]
+    for weight, d in zip(weights[1:], derivatives[1:], strict=True):
+        columns = (columns @ weight) * d[..., None, :]
+    return columns
+
+
+def _pull_back(rows, weights, derivatives):
+    """Return rows · D_L W_Lᵀ … W_2ᵀ D_1, of shape (..., n_rows, n_hidden_1)."""
+    rows = rows * derivatives[-1][..., None, :]
+    for weight, d in zip(weights[:0:-1], derivatives[-2::-1], strict=True):
+        rows = (rows @ weight.T) * d[..., None, :]
+    return rows
+
+
+def _factors(architecture, parameters, derivatives, probes=None):
+    """Factor J, or probes · J: return (factor, rest) with ‖J‖ = ‖factor · restᵀ‖.
+
+    ``rest`` is W_1, or None for the identity.
+    """
+    weights = parameters.encoder_weights
+    if probes is not None:
+        return _pull_back(probes, weights, derivatives), weights[0]
+    if _starts_at_output(architecture.sizes):
+        # Contiguous, so that all samples share one product with the next weights.
+        rows = derivatives[-1][..., :, None] * weights[-1].T.contiguous()
+        return _pull_back(rows, weights[:-1], derivatives[:-1]), weights[0]
+    return _push_forward(weights, derivatives), None
+
+
+def _starts_at_output(sizes):
+    """Whether it takes fewer operations to pull the last layer's units back."""
+    back = (*sizes[-2:0:-1], min(sizes[:2]))
+    return _operations(sizes[-1], back) <= _operations(sizes[0], sizes[1:])
+
+
+def _operations(n_rows, sizes):
+    """Multiplications that scale rows of sizes[0] and take them on through layers."""
+    return n_rows * (sizes[0] + sum(a * b for a, b in pairwise(sizes)))
+
+
+def _squared_norms(factor, rest):
+    """Return ‖factor · restᵀ‖²_F of shape (...,)."""
+    if rest is None:
+        return factor.square().sum(dim=(-2, -1))
+    n_rows = factor.shape[:-1].numel()
+    n_features, n_hidden = rest.shape
+    # Many short rows are better off with the Gram matrix: ‖u Wᵀ‖² = u (WᵀW) uᵀ.
+    if n_hidden * (n_features + n_rows) < n_features * n_rows:
+        return ((factor @ (rest.T @ rest)) * factor).sum(dim=(-2, -1))
+    return (factor @ rest.T).square().sum(dim=(-2, -1))
+
+
+def _draw_probes(d, n_probes, generator):
+    """Draw v_k with orthogonal supports and E Σ_k v_k v_kᵀ = I, for each row of d.
+
+    Returns
+    -------
+    probes : Tensor of shape (n_samples, n_probes, n_hidden)
+        Of the dtype and on the device of d, which has shape (n_samples, n_hidden).
+    """
+    n_samples, n_hidden = d.shape
+    n_probes = min(n_probes, n_hidden)
+    options = {"generator": generator, "device": "cpu"}
+    signs = torch.randint(0, 2, (n_samples, 1, n_hidden), dtype=torch.int8, **options)
+    part = torch.randperm(n_hidden, **options) % n_probes
+    parts = part == torch.arange(n_probes, device="cpu")[:, None]
+    return (2 * signs - 1).to(d) * parts.to(d)
