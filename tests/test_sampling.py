@@ -123,12 +123,7 @@ def test_walks_on_digits_stay_among_digits(make, digits):
     noise = expit(np.random.default_rng(0).normal(size=(99, 64)))
     neighbours = NearestNeighbors(n_neighbors=1).fit(X[:1200])
     to_samples, to_digits, to_noise = (
-        neighbours.kneighbors(rows)[0].mean()
-        for rows in [
-            ends,
-            X[1200:],
-            expit(np.random.default_rng(0).normal(size=(99, 64))),
-        ]
+        neighbours.kneighbors(rows)[0].mean() for rows in [ends, X[1200:], noise]
     )
     assert to_samples < 1.2 * to_digits < to_noise
     # And they don't all end in the same place.
