@@ -1,0 +1,898 @@
+"""Figures of a fitted contractive autoencoder, after scikit-learn's displays.
+
+``from_estimator`` computes and draws; the constructor only stores arrays, which
+``plot`` can draw again, elsewhere or otherwise.
+"""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import check_is_fitted
+
+from ._transformer import ContractiveAutoencoderTransformer
+from .geometry import contraction_ratio, score_field, singular_values, tangent_bases
+from .sampling import sample
+
+__all__ = [
+    "ComponentsDisplay",
+    "ContractionRatioDisplay",
+    "ReconstructionDisplay",
+    "SamplingDisplay",
+    "SingularValueDisplay",
+    "TangentDisplay",
+    "TrainingCurveDisplay",
+]
+
+_ESTIMATOR = {"estimator": [ContractiveAutoencoderTransformer]}
+
+
+def _as_images(X, image_shape):
+    """Return the rows of X as images: its last axis becomes two."""
+    if len(image_shape) != 2 or np.prod(image_shape) != X.shape[-1]:
+        raise ValueError(
+            "image_shape must be a height and a width whose product is the number of "
+            f"features, {X.shape[-1]}. Got {image_shape!r} instead."
+        )
+    return X.reshape(*X.shape[:-1], *image_shape)
+
+
+class _Display:
+    def _set_axes(self, ax, figsize=None):
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=figsize, layout="constrained")
+        self.ax_ = ax
+        self.figure_ = ax.figure
+
+    def _set_image_axes(self, ax, n_rows, n_columns):
+        size = min(0.8, 8 / n_columns)
+        self._set_axes(ax, (n_columns * size + 1, n_rows * size + 0.5))
+
+    def _draw_images(self, images, **kwargs):
+        """Draw images of shape (n_rows, n_columns, height, width); NaN is transparent.
+
+        Returns the artist, and the centres of the rows and of the columns.
+        """
+        n_rows, n_columns, height, width = images.shape
+        # One image of all of them: drawn at once, on whatever axes the user has.
+        gap = max(1, round(max(height, width) / 14))
+        tiles = np.full((n_rows, height + gap, n_columns, width + gap), np.nan)
+        tiles[:, :height, :, :width] = images.transpose(0, 2, 1, 3)
+        mosaic = tiles.reshape(n_rows * (height + gap), n_columns * (width + gap))
+        artist = self.ax_.imshow(
+            mosaic[:-gap, :-gap], interpolation="nearest", **kwargs
+        )
+        self.ax_.set(xticks=[], yticks=[])
+        self.ax_.spines[:].set_visible(False)
+        self.ax_.tick_params(
+            length=0, top=True, labeltop=True, bottom=False, labelbottom=False
+        )
+        self.ax_.xaxis.set_label_position("top")
+        centres = (
+            np.arange(n) * (size + gap) + (size - 1) / 2
+            for n, size in [(n_rows, height), (n_columns, width)]
+        )
+        return artist, *centres
+
+    def _draw_signed_images(self, images, cmap, label):
+        """Draw images on a scale symmetric about zero, with a colour bar."""
+        # A few large entries would leave the others pale.
+        limit = np.nanquantile(np.abs(images), 0.99)
+        artist, *centres = self._draw_images(images, cmap=cmap, vmin=-limit, vmax=limit)
+        self.colorbar_ = self.figure_.colorbar(
+            artist, ax=self.ax_, label=label, extend="both", shrink=0.8, pad=0.02
+        )
+        return centres
+
+
+class TrainingCurveDisplay(_Display):
+    """Terms of the objective by epoch.
+
+    Use `from_estimator` to create it.
+
+    Parameters
+    ----------
+    curves : dict of ndarray of shape (n_epochs,)
+        "objective", "reconstruction", "contraction" and, where there is one,
+        "validation_loss".
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib Line2D
+        A line for each curve.
+    ax_ : matplotlib Axes
+        Axes with the curves.
+    figure_ : matplotlib Figure
+        Figure that the axes belong to.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.displays import TrainingCurveDisplay
+    >>> X = load_digits().data / 16
+    >>> cae = ContractiveAutoencoderTransformer(random_state=0).fit(X)
+    >>> display = TrainingCurveDisplay.from_estimator(cae)
+    >>> display.figure_.savefig("training.pdf")  # doctest: +SKIP
+    """
+
+    _STYLES = {
+        "objective": {"label": "objective", "color": "black"},
+        "validation_loss": {
+            "label": "objective, held-out samples",
+            "color": "black",
+            "linestyle": "--",
+        },
+        "reconstruction": {"label": "reconstruction loss", "color": "C0"},
+        "contraction": {"label": r"contraction $\|J\|_F^2$", "color": "C1"},
+    }
+
+    def __init__(self, curves):
+        self.curves = curves
+
+    @classmethod
+    @validate_params(_ESTIMATOR, prefer_skip_nested_validation=False)
+    def from_estimator(cls, estimator, *, ax=None):
+        """Plot the training curves of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : ContractiveAutoencoderTransformer
+            A fitted estimator.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        curves = {"objective": estimator.loss_curve_, **estimator.history_}
+        return cls(curves).plot(ax)
+
+    def plot(self, ax=None):
+        """Draw the curves on a logarithmic scale.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+
+        Returns
+        -------
+        self : TrainingCurveDisplay
+        """
+        self._set_axes(ax)
+        from matplotlib.ticker import LogFormatter
+
+        self.lines_ = []
+        for name, style in self._STYLES.items():
+            if name in self.curves:
+                values = self.curves[name]
+                epochs = np.arange(1, len(values) + 1)
+                self.lines_ += self.ax_.plot(epochs, values, **style)
+        self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
+        # Plain numbers, on the minor ticks too where there are few major ones.
+        self.ax_.yaxis.set_major_formatter(LogFormatter())
+        self.ax_.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        self.ax_.legend()
+        return self
+
+
+class ComponentsDisplay(_Display):
+    """Filters of the first layer: as images, or as bars by feature.
+
+    Use `from_estimator` to create it.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_components, n_features)
+        The filters.
+    image_shape : tuple of int (height, width), default=None
+        Shape of the images; None draws bars.
+    feature_names : array-like of shape (n_features,), default=None
+        Names of the bars.
+    indices : array-like of shape (n_components,), default=None
+        Which hidden units the filters belong to; None numbers them from 0.
+
+    Attributes
+    ----------
+    colorbar_ : matplotlib Colorbar
+        Scale of the images. Only with ``image_shape``.
+    ax_ : matplotlib Axes
+        Axes with the filters.
+    figure_ : matplotlib Figure
+        Figure that the axes belong to.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.displays import ComponentsDisplay
+    >>> X = load_digits().data / 16
+    >>> cae = ContractiveAutoencoderTransformer(random_state=0).fit(X)
+    >>> display = ComponentsDisplay.from_estimator(cae, image_shape=(8, 8))
+    """
+
+    def __init__(
+        self, components, *, image_shape=None, feature_names=None, indices=None
+    ):
+        self.components = components
+        self.image_shape = image_shape
+        self.feature_names = feature_names
+        self.indices = indices
+
+    @classmethod
+    @validate_params(
+        _ESTIMATOR | {"image_shape": [tuple, list, None]},
+        prefer_skip_nested_validation=False,
+    )
+    def from_estimator(
+        cls, estimator, *, image_shape=None, indices=None, ax=None, **kwargs
+    ):
+        """Plot the filters of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : ContractiveAutoencoderTransformer
+            A fitted estimator.
+        image_shape : tuple of int (height, width), default=None
+            Shape of the images, for features that are pixels; None draws bars.
+        indices : array-like of int, default=None
+            Hidden units to show; None shows all.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        **kwargs
+            Further arguments of `plot`.
+
+        Returns
+        -------
+        display : ComponentsDisplay
+
+        Raises
+        ------
+        ValueError
+            If ``image_shape`` doesn't fit the number of features.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        components = estimator.components_
+        if indices is not None:
+            components = components[np.asarray(indices)]
+        names = getattr(
+            estimator,
+            "feature_names_in_",
+            [f"x{i}" for i in range(components.shape[1])],
+        )
+        display = cls(
+            components, image_shape=image_shape, feature_names=names, indices=indices
+        )
+        return display.plot(ax, **kwargs)
+
+    def plot(self, ax=None, *, n_columns=None, cmap="RdBu_r"):
+        """Draw the filters, all on one scale.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        n_columns : int, default=None
+            Number of images in a row; None makes about as many rows as columns.
+        cmap : str or matplotlib Colormap, default="RdBu_r"
+            Diverging colormap of the images.
+
+        Returns
+        -------
+        self : ComponentsDisplay
+        """
+        if self.image_shape is None:
+            self._plot_bars(ax)
+            return self
+        images = _as_images(self.components, self.image_shape)
+        n_columns = n_columns or int(np.ceil(np.sqrt(len(images))))
+        n_rows = -(-len(images) // n_columns)
+        grid = np.full((n_rows * n_columns, *self.image_shape), np.nan)
+        grid[: len(images)] = images
+        self._set_image_axes(ax, n_rows, n_columns)
+        grid = grid.reshape(n_rows, n_columns, *self.image_shape)
+        self._draw_signed_images(grid, cmap, "weight")
+        return self
+
+    def _plot_bars(self, ax):
+        n_components, n_features = self.components.shape
+        self._set_axes(ax, (0.7 * n_components + 2, 0.25 * n_features + 1.5))
+        largest = np.abs(self.components).max()
+        y = np.arange(n_features)
+        for i, component in enumerate(self.components):
+            # Every unit has a column of its own; the longest bar fills half of one.
+            self.ax_.axvline(i, color="0.8", linewidth=0.8, zorder=0)
+            colors = np.where(component > 0, "C3", "C0")
+            self.ax_.barh(y, 0.45 * component / largest, left=i, color=colors)
+        indices = range(n_components) if self.indices is None else self.indices
+        self.ax_.set_xticks(range(n_components), indices)
+        names = y if self.feature_names is None else self.feature_names
+        self.ax_.set_yticks(y, names)
+        self.ax_.set(
+            xlabel=f"hidden unit\n(longest bar: |weight| = {largest:.2g})",
+            xlim=(-0.6, n_components - 0.4),
+        )
+        self.ax_.invert_yaxis()
+        self.ax_.tick_params(length=0)
+        self.ax_.spines[:].set_visible(False)
+
+
+class ReconstructionDisplay(_Display):
+    """Inputs above their reconstructions, as images.
+
+    Use `from_estimator` to create it.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n_samples, height, width)
+        The samples.
+    reconstructions : ndarray of shape (n_samples, height, width)
+        Their reconstructions.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes with the images.
+    figure_ : matplotlib Figure
+        Figure that the axes belong to.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.displays import ReconstructionDisplay
+    >>> X = load_digits().data / 16
+    >>> cae = ContractiveAutoencoderTransformer(random_state=0).fit(X)
+    >>> display = ReconstructionDisplay.from_estimator(cae, X[:10], image_shape=(8, 8))
+    """
+
+    def __init__(self, inputs, reconstructions):
+        self.inputs = inputs
+        self.reconstructions = reconstructions
+
+    @classmethod
+    @validate_params(
+        _ESTIMATOR | {"image_shape": [tuple, list]}, prefer_skip_nested_validation=False
+    )
+    def from_estimator(cls, estimator, X, *, image_shape, ax=None, **kwargs):
+        """Plot samples and what a fitted estimator makes of them.
+
+        Parameters
+        ----------
+        estimator : ContractiveAutoencoderTransformer
+            A fitted estimator.
+        X : array-like of shape (n_samples, n_features)
+            The samples to show, a column for each.
+        image_shape : tuple of int (height, width)
+            Shape of the images.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        **kwargs
+            Further arguments of `plot`.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or ``image_shape`` doesn't fit the number of features.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        field = score_field(estimator, X)
+        inputs = np.asarray(X, dtype=field.dtype)
+        images = (_as_images(rows, image_shape) for rows in (inputs, inputs + field))
+        return cls(*images).plot(ax, **kwargs)
+
+    def plot(self, ax=None, *, cmap="gray"):
+        """Draw the images, on the scale of the inputs.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        cmap : str or matplotlib Colormap, default="gray"
+            Colormap of the images.
+
+        Returns
+        -------
+        self : ReconstructionDisplay
+        """
+        images = np.stack([self.inputs, self.reconstructions])
+        self._set_image_axes(ax, *images.shape[:2])
+        _, rows, _ = self._draw_images(
+            images, cmap=cmap, vmin=self.inputs.min(), vmax=self.inputs.max()
+        )
+        self.ax_.set_yticks(rows, ["input", "reconstruction"])
+        return self
+
+
+class SingularValueDisplay(_Display):
+    """Spectrum of the encoder's Jacobian: mean and quantiles over samples.
+
+    Use `from_estimator` to create it. To compare estimators, draw them on the same
+    axes with a name each.
+
+    Parameters
+    ----------
+    singular_values : ndarray of shape (n_samples, n_values)
+        Singular values of each sample's Jacobian, descending.
+    name : str, default=None
+        Label of the line; None draws no legend.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D
+        The mean.
+    band_ : matplotlib PolyCollection
+        The range between the quantiles.
+    ax_ : matplotlib Axes
+        Axes with the spectrum.
+    figure_ : matplotlib Figure
+        Figure that the axes belong to.
+
+    See Also
+    --------
+    skcae.geometry.singular_values : The values.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.displays import SingularValueDisplay
+    >>> X = load_digits().data / 16
+    >>> ax = None
+    >>> for lam in [0.1, 1]:
+    ...     cae = ContractiveAutoencoderTransformer(lam=lam, random_state=0).fit(X)
+    ...     display = SingularValueDisplay.from_estimator(
+    ...         cae, X, name=f"lam={lam}", ax=ax
+    ...     )
+    ...     ax = display.ax_
+    """
+
+    def __init__(self, singular_values, *, name=None):
+        self.singular_values = singular_values
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, name=None, ax=None, **kwargs):
+        """Plot the spectrum of a fitted estimator at some samples.
+
+        Parameters
+        ----------
+        estimator : ContractiveAutoencoderTransformer
+            A fitted estimator.
+        X : array-like of shape (n_samples, n_features)
+            Data.
+        name : str, default=None
+            Label of the line; None draws no legend.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        **kwargs
+            Further arguments of `plot`.
+
+        Returns
+        -------
+        display : SingularValueDisplay
+
+        Raises
+        ------
+        ValueError
+            If X is invalid.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        values = singular_values(estimator, X)
+        return cls(values, name=name).plot(ax, **kwargs)
+
+    def plot(self, ax=None, *, quantiles=(0.1, 0.9), **kwargs):
+        """Draw the mean of each singular value and a band between two quantiles.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        quantiles : tuple of float, default=(0.1, 0.9)
+            Lower and upper end of the band, in [0, 1].
+        **kwargs
+            Further arguments of matplotlib's ``plot`` for the line.
+
+        Returns
+        -------
+        self : SingularValueDisplay
+        """
+        lower, upper = np.quantile(self.singular_values, quantiles, axis=0)
+        self._set_axes(ax)
+        index = np.arange(1, self.singular_values.shape[1] + 1)
+        mean = self.singular_values.mean(axis=0)
+        (self.line_,) = self.ax_.plot(index, mean, **{"label": self.name} | kwargs)
+        self.band_ = self.ax_.fill_between(
+            index, lower, upper, color=self.line_.get_color(), alpha=0.2, linewidth=0
+        )
+        low, high = quantiles
+        self.ax_.set(
+            xlabel="index",
+            ylabel=f"singular value (mean, {low:.0%} to {high:.0%} of samples)",
+        )
+        if self.name is not None:
+            self.ax_.legend()
+        return self
+
+
+class ContractionRatioDisplay(_Display):
+    """Contraction curve: how much the encoder contracts distances, by distance.
+
+    Use `from_estimator` to create it. To compare estimators, draw them on the same
+    axes with a name each.
+
+    Parameters
+    ----------
+    radii : ndarray of shape (n_radii,)
+        Distances in the input space.
+    ratios : ndarray of shape (n_radii,)
+        Contraction ratios.
+    name : str, default=None
+        Label of the line; None draws no legend.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D
+        The curve.
+    ax_ : matplotlib Axes
+        Axes with the curve.
+    figure_ : matplotlib Figure
+        Figure that the axes belong to.
+
+    See Also
+    --------
+    skcae.geometry.contraction_ratio : The values.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.displays import ContractionRatioDisplay
+    >>> X = load_digits().data / 16
+    >>> cae = ContractiveAutoencoderTransformer(random_state=0).fit(X)
+    >>> display = ContractionRatioDisplay.from_estimator(cae, X, random_state=0)
+    """
+
+    def __init__(self, radii, ratios, *, name=None):
+        self.radii = radii
+        self.ratios = ratios
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        radii=None,
+        n_directions=2,
+        random_state=None,
+        name=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Plot the contraction curve of a fitted estimator around some samples.
+
+        Parameters
+        ----------
+        estimator : ContractiveAutoencoderTransformer
+            A fitted estimator.
+        X : array-like of shape (n_samples, n_features)
+            Data.
+        radii : array-like of shape (n_radii,), default=None
+            Distances. None takes 20 in geometric progression, from 0.01 to 3 times the
+            root mean square distance of the samples from their mean.
+        n_directions : int, default=2
+            Number of random directions for each sample.
+        random_state : int, RandomState instance or None, default=None
+            Draws the directions. Pass an int for reproducible results.
+        name : str, default=None
+            Label of the line; None draws no legend.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        **kwargs
+            Further arguments of matplotlib's ``plot``.
+
+        Returns
+        -------
+        display : ContractionRatioDisplay
+
+        Raises
+        ------
+        ValueError
+            If X or another parameter is invalid.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        if radii is None:
+            spread = np.sqrt(check_array(X).var(axis=0).sum())
+            radii = spread * np.geomspace(0.01, 3, 20)
+        ratios = contraction_ratio(
+            estimator, X, radii, n_directions=n_directions, random_state=random_state
+        )
+        return cls(np.asarray(radii), ratios, name=name).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw the curve.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        **kwargs
+            Further arguments of matplotlib's ``plot``.
+
+        Returns
+        -------
+        self : ContractionRatioDisplay
+        """
+        self._set_axes(ax)
+        (self.line_,) = self.ax_.plot(
+            self.radii, self.ratios, **{"label": self.name} | kwargs
+        )
+        self.ax_.set(
+            xlabel="distance in the input space",
+            ylabel="contraction ratio",
+            xscale="log",
+        )
+        # Without auto=None, curves that are added later could lie outside.
+        self.ax_.set_ylim(bottom=0, auto=None)
+        if self.name is not None:
+            self.ax_.legend()
+        return self
+
+
+class SamplingDisplay(_Display):
+    """Random walks along the learned manifold, as rows of images.
+
+    Use `from_estimator` to create it.
+
+    Parameters
+    ----------
+    paths : ndarray of shape (n_walks, n_states, height, width)
+        States of the walks.
+    steps : ndarray of shape (n_states,)
+        Number of steps that led to each state.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes with the images.
+    figure_ : matplotlib Figure
+        Figure that the axes belong to.
+
+    See Also
+    --------
+    skcae.sampling.sample : The walks.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.displays import SamplingDisplay
+    >>> X = load_digits().data / 16
+    >>> cae = ContractiveAutoencoderTransformer(
+    ...     lam=1, output_activation="sigmoid", loss="cross_entropy", random_state=0
+    ... ).fit(X)
+    >>> display = SamplingDisplay.from_estimator(
+    ...     cae, X[:5], image_shape=(8, 8), random_state=0
+    ... )
+    """
+
+    def __init__(self, paths, steps):
+        self.paths = paths
+        self.steps = steps
+
+    @classmethod
+    @validate_params(
+        _ESTIMATOR
+        | {
+            "image_shape": [tuple, list],
+            "every": [Interval(Integral, 1, None, closed="left")],
+        },
+        prefer_skip_nested_validation=False,
+    )
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        image_shape,
+        n_steps=10,
+        every=1,
+        sigma=1.0,
+        random_state=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Plot random walks that start from some samples.
+
+        Parameters
+        ----------
+        estimator : ContractiveAutoencoderTransformer
+            A fitted estimator.
+        X : array-like of shape (n_samples, n_features)
+            The samples to start from, a row of images for each.
+        image_shape : tuple of int (height, width)
+            Shape of the images.
+        n_steps : int, default=10
+            Number of steps of a walk.
+        every : int, default=1
+            Number of steps between two images. In [1, inf).
+        sigma : float, default=1.0
+            Standard deviation of the noise.
+        random_state : int, RandomState instance or None, default=None
+            Draws the noise. Pass an int for reproducible results.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        **kwargs
+            Further arguments of `plot`.
+
+        Returns
+        -------
+        display : SamplingDisplay
+
+        Raises
+        ------
+        ValueError
+            If X or another parameter is invalid.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        path = sample(
+            estimator,
+            X,
+            n_steps=n_steps,
+            sigma=sigma,
+            return_path=True,
+            random_state=random_state,
+        )
+        steps = np.arange(0, n_steps + 1, every)
+        return cls(_as_images(path[:, steps], image_shape), steps).plot(ax, **kwargs)
+
+    def plot(self, ax=None, *, cmap="gray"):
+        """Draw the images, on the scale of the starting points.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        cmap : str or matplotlib Colormap, default="gray"
+            Colormap of the images.
+
+        Returns
+        -------
+        self : SamplingDisplay
+        """
+        self._set_image_axes(ax, *self.paths.shape[:2])
+        starts = self.paths[:, 0]
+        _, _, columns = self._draw_images(
+            self.paths, cmap=cmap, vmin=starts.min(), vmax=starts.max()
+        )
+        self.ax_.set_xticks(columns, self.steps)
+        self.ax_.set_xlabel("step")
+        return self
+
+
+class TangentDisplay(_Display):
+    """Samples and the tangents of the learned manifold at them, as images.
+
+    Use `from_estimator` to create it.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n_samples, height, width)
+        The samples.
+    tangents : ndarray of shape (n_samples, n_components, height, width)
+        Unit vectors that span the tangent space at each sample.
+
+    Attributes
+    ----------
+    colorbar_ : matplotlib Colorbar
+        Scale of the tangents.
+    ax_ : matplotlib Axes
+        Axes with the images.
+    figure_ : matplotlib Figure
+        Figure that the axes belong to.
+
+    See Also
+    --------
+    skcae.geometry.tangent_bases : The tangents.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.displays import TangentDisplay
+    >>> X = load_digits().data / 16
+    >>> cae = ContractiveAutoencoderTransformer(lam=1, random_state=0).fit(X)
+    >>> display = TangentDisplay.from_estimator(cae, X[:5], image_shape=(8, 8))
+    """
+
+    def __init__(self, samples, tangents):
+        self.samples = samples
+        self.tangents = tangents
+
+    @classmethod
+    @validate_params(
+        _ESTIMATOR | {"image_shape": [tuple, list]}, prefer_skip_nested_validation=False
+    )
+    def from_estimator(
+        cls, estimator, X, *, image_shape, n_components=6, ax=None, **kwargs
+    ):
+        """Plot samples and their tangents.
+
+        Parameters
+        ----------
+        estimator : ContractiveAutoencoderTransformer
+            A fitted estimator.
+        X : array-like of shape (n_samples, n_features)
+            The samples to show, a row of images for each.
+        image_shape : tuple of int (height, width)
+            Shape of the images.
+        n_components : int, default=6
+            Number of tangents of a sample.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        **kwargs
+            Further arguments of `plot`.
+
+        Returns
+        -------
+        display : TangentDisplay
+
+        Raises
+        ------
+        ValueError
+            If X or another parameter is invalid.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        tangents = tangent_bases(estimator, X, n_components)
+        samples = np.asarray(X, dtype=tangents.dtype)
+        display = cls(
+            _as_images(samples, image_shape), _as_images(tangents, image_shape)
+        )
+        return display.plot(ax, **kwargs)
+
+    def plot(self, ax=None, *, cmap="gray", tangent_cmap="RdBu_r"):
+        """Draw a row for each sample: the sample, then its tangents, on one scale.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+        cmap : str or matplotlib Colormap, default="gray"
+            Colormap of the samples.
+        tangent_cmap : str or matplotlib Colormap, default="RdBu_r"
+            Diverging colormap of the tangents.
+
+        Returns
+        -------
+        self : TangentDisplay
+        """
+        n_samples, n_components = self.tangents.shape[:2]
+        self._set_image_axes(ax, n_samples, n_components + 1)
+        # Two layers: each is transparent where the other has its images.
+        samples, tangents = np.full(
+            (2, n_samples, n_components + 1, *self.samples.shape[1:]), np.nan
+        )
+        samples[:, 0] = self.samples
+        tangents[:, 1:] = self.tangents
+        self._draw_images(samples, cmap=cmap)
+        _, columns = self._draw_signed_images(
+            tangents, tangent_cmap, "entry of unit tangent"
+        )
+        self.ax_.set_xticks(columns, ["sample", *range(1, n_components + 1)])
+        return self

@@ -1,0 +1,356 @@
+"""The local geometry that a fitted contractive autoencoder has learned.
+
+The encoder's Jacobian J = ∂h/∂x at a sample says which directions of the input space
+the hidden representation is sensitive to. Contraction makes it insensitive to most; the
+others are tangent to the manifold near which the data concentrate.
+"""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+
+from ._transformer import ContractiveAutoencoderTransformer
+from .engine import geometry
+from .engine.inference import code
+
+__all__ = [
+    "contraction_ratio",
+    "local_dimension",
+    "score_field",
+    "singular_values",
+    "tangent_bases",
+]
+
+_ESTIMATOR = {"estimator": [ContractiveAutoencoderTransformer]}
+
+
+@validate_params(_ESTIMATOR, prefer_skip_nested_validation=True)
+def singular_values(estimator, X):
+    """Compute the singular values of the encoder's Jacobian at each sample.
+
+    They say by how much the encoder stretches or contracts the neighbourhood of a
+    sample, direction by direction. Their squares sum to ``estimator.contraction(X)``.
+
+    Parameters
+    ----------
+    estimator : ContractiveAutoencoderTransformer
+        A fitted estimator.
+    X : array-like of shape (n_samples, n_features)
+        Data.
+
+    Returns
+    -------
+    values : ndarray of shape (n_samples, min(n_hidden, n_features))
+        The singular values of each sample's Jacobian, in [0, inf), descending, in the
+        floating-point dtype of X. n_hidden is the number of units of the last layer.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator isn't fitted.
+    ValueError
+        If X is invalid.
+
+    See Also
+    --------
+    tangent_bases : The directions that belong to the leading singular values.
+    local_dimension : How many of them matter.
+
+    Notes
+    -----
+    They are computed from the Jacobian itself, not from its Gram matrix: the error is
+    of the order of the dtype's precision, relative to the sample's largest value.
+
+    References
+    ----------
+    .. [1] S. Rifai, P. Vincent, X. Muller, X. Glorot and Y. Bengio, "Contractive
+       Auto-Encoders: Explicit Invariance During Feature Extraction", ICML 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import minmax_scale
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.geometry import singular_values
+    >>> X = minmax_scale(load_iris().data)
+    >>> cae = ContractiveAutoencoderTransformer(n_hidden=3, random_state=0).fit(X)
+    >>> values = singular_values(cae, X)
+    >>> values.shape
+    (150, 3)
+    >>> np.allclose((values**2).sum(axis=1), cae.contraction(X))
+    True
+    """
+    X = estimator._validate_rows(X)
+    entries = geometry.entries_per_row(estimator._fitted_architecture)
+    return estimator._map_rows(geometry.singular_values, X, entries_per_row=entries)
+
+
+@validate_params(
+    _ESTIMATOR | {"n_components": [Interval(Integral, 1, None, closed="left")]},
+    prefer_skip_nested_validation=True,
+)
+def tangent_bases(estimator, X, n_components):
+    """Compute an orthonormal basis of the manifold's tangent space at each sample.
+
+    Its vectors are the leading right singular vectors of the encoder's Jacobian: the
+    directions of the input space in which the hidden representation changes most [1]_.
+
+    Parameters
+    ----------
+    estimator : ContractiveAutoencoderTransformer
+        A fitted estimator.
+    X : array-like of shape (n_samples, n_features)
+        Data.
+    n_components : int
+        Number of vectors, from 1 to the smallest of n_features and the layers' numbers
+        of units, which bounds the rank of the Jacobian.
+
+    Returns
+    -------
+    bases : ndarray of shape (n_samples, n_components, n_features)
+        Orthonormal vectors in the order of descending singular values, in the
+        floating-point dtype of X. The entry of largest magnitude of each is positive.
+        Vectors of equal singular values, zero for example, are an arbitrary basis of
+        their span.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator isn't fitted.
+    ValueError
+        If X is invalid or ``n_components`` is out of range.
+
+    See Also
+    --------
+    singular_values : The singular values of the Jacobian.
+
+    References
+    ----------
+    .. [1] S. Rifai, Y. Dauphin, P. Vincent, Y. Bengio and X. Muller, "The Manifold
+       Tangent Classifier", NIPS 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import minmax_scale
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.geometry import tangent_bases
+    >>> X = minmax_scale(load_iris().data)
+    >>> cae = ContractiveAutoencoderTransformer(n_hidden=3, random_state=0).fit(X)
+    >>> bases = tangent_bases(cae, X, n_components=2)
+    >>> bases.shape
+    (150, 2, 4)
+    >>> np.allclose(bases @ bases.transpose(0, 2, 1), np.eye(2))
+    True
+    """
+    X = estimator._validate_rows(X)
+    sizes = estimator._fitted_architecture.sizes
+    if n_components > min(sizes):
+        raise ValueError(
+            f"n_components must be at most {min(sizes)}, the smallest of the numbers "
+            f"of features and of units by layer {sizes}. Got {n_components} instead."
+        )
+    entries = max(
+        geometry.entries_per_row(estimator._fitted_architecture),
+        n_components * sizes[0],
+    )
+    function = geometry.tangent_bases(n_components)
+    return estimator._map_rows(function, X, entries_per_row=entries)
+
+
+@validate_params(_ESTIMATOR, prefer_skip_nested_validation=True)
+def local_dimension(estimator, X):
+    r"""Compute the effective number of directions that the encoder is sensitive to.
+
+    It is the participation ratio of the squared singular values σ² of the encoder's
+    Jacobian at a sample,
+
+    .. math::
+        \frac{(\sum_i \sigma_i^2)^2}{\sum_i \sigma_i^4}
+
+    which is k if k singular values are equal and the others zero.
+
+    Parameters
+    ----------
+    estimator : ContractiveAutoencoderTransformer
+        A fitted estimator.
+    X : array-like of shape (n_samples, n_features)
+        Data.
+
+    Returns
+    -------
+    dimensions : ndarray of shape (n_samples,)
+        Real numbers from 1 to the rank of the Jacobian, or 0 where that vanishes, in
+        the floating-point dtype of X.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator isn't fitted.
+    ValueError
+        If X is invalid.
+
+    See Also
+    --------
+    singular_values : The singular values of the Jacobian.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import minmax_scale
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.geometry import local_dimension
+    >>> X = minmax_scale(load_iris().data)
+    >>> cae = ContractiveAutoencoderTransformer(n_hidden=3, random_state=0).fit(X)
+    >>> dimensions = local_dimension(cae, X)
+    >>> bool(1 <= dimensions.min() <= dimensions.max() <= 3)
+    True
+    """
+    X = estimator._validate_rows(X)
+    entries = geometry.entries_per_row(estimator._fitted_architecture)
+    return estimator._map_rows(geometry.participation_ratio, X, entries_per_row=entries)
+
+
+def _check_radii(radii):
+    radii = check_array(
+        radii, ensure_2d=False, dtype=np.float64, input_name="radii", copy=True
+    )
+    if radii.ndim != 1:
+        raise ValueError(f"radii must be a 1d array. Got shape {radii.shape} instead.")
+    if radii.min() <= 0:
+        raise ValueError(f"radii must be in the range (0, inf). Got {radii.min()}.")
+    return radii
+
+
+@validate_params(
+    _ESTIMATOR
+    | {
+        "radii": ["array-like"],
+        "n_directions": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None):
+    """Compute how much the encoder contracts distances, as a function of the distance.
+
+    The contraction ratio of two points is the distance of their hidden representations
+    divided by their own. Here one of the points is a sample and the other is drawn from
+    the sphere of radius r around it. The average as a function of r is the contraction
+    curve [1]_: below 1, the encoder contracts.
+
+    Parameters
+    ----------
+    estimator : ContractiveAutoencoderTransformer
+        A fitted estimator.
+    X : array-like of shape (n_samples, n_features)
+        Data.
+    radii : array-like of shape (n_radii,)
+        Radii r of the spheres, in (0, inf), in the units of X.
+    n_directions : int, default=10
+        Number of points to draw on the sphere of each sample. In [1, inf). The spheres
+        of a sample share them, up to their radius.
+    random_state : int, RandomState instance or None, default=None
+        Draws the directions. Pass an int for reproducible results. See :term:`Glossary
+        <random_state>`.
+
+    Returns
+    -------
+    ratios : ndarray of shape (n_radii,)
+        Mean of ‖h(x + r v) - h(x)‖ / r over samples x and random unit vectors v, in
+        the floating-point dtype of X.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator isn't fitted.
+    ValueError
+        If X or another parameter is invalid.
+
+    Notes
+    -----
+    It computes in float64, as the differences of small radii need.
+
+    References
+    ----------
+    .. [1] S. Rifai, P. Vincent, X. Muller, X. Glorot and Y. Bengio, "Contractive
+       Auto-Encoders: Explicit Invariance During Feature Extraction", ICML 2011.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import minmax_scale
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.geometry import contraction_ratio
+    >>> X = minmax_scale(load_iris().data)
+    >>> cae = ContractiveAutoencoderTransformer(lam=1, random_state=0).fit(X)
+    >>> near, far = contraction_ratio(cae, X, [0.1, 10], random_state=0)
+    >>> bool(1 > near > far)
+    True
+    """
+    X = estimator._validate_rows(X)
+    radii = _check_radii(radii)
+    rng = check_random_state(random_state)
+    dtype, X = X.dtype, X.astype(np.float64, copy=False)
+    H = estimator._map_rows(code, X)
+    ratios = np.zeros(len(radii))
+    for _ in range(n_directions):
+        directions = rng.standard_normal(X.shape)
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        for i, radius in enumerate(radii):
+            moved = estimator._map_rows(code, X + radius * directions)
+            ratios[i] += np.linalg.norm(moved - H, axis=1).mean() / radius
+    return (ratios / n_directions).astype(dtype)
+
+
+@validate_params(_ESTIMATOR, prefer_skip_nested_validation=True)
+def score_field(estimator, X):
+    """Compute the displacement from each sample to its reconstruction.
+
+    It points towards where the data concentrate: up to a factor, it estimates the score
+    ∂ log p / ∂x of their density p. That is proven for denoising autoencoders and for
+    a penalty on the Jacobian of the whole reconstruction, both in the limit of no noise
+    or penalty and of unlimited capacity [1]_; the penalty on the encoder is akin.
+
+    Parameters
+    ----------
+    estimator : ContractiveAutoencoderTransformer
+        A fitted estimator.
+    X : array-like of shape (n_samples, n_features)
+        Data.
+
+    Returns
+    -------
+    field : ndarray of shape (n_samples, n_features)
+        x̂ - x for each sample x, in the floating-point dtype of X.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator isn't fitted.
+    ValueError
+        If X is invalid.
+
+    References
+    ----------
+    .. [1] G. Alain and Y. Bengio, "What Regularized Auto-Encoders Learn from the
+       Data-Generating Distribution", JMLR 15, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import minmax_scale
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.geometry import score_field
+    >>> X = minmax_scale(load_iris().data)
+    >>> cae = ContractiveAutoencoderTransformer(random_state=0).fit(X)
+    >>> field = score_field(cae, X)
+    >>> np.allclose(-(field**2).sum(axis=1), cae.score_samples(X))
+    True
+    """
+    return estimator._map_rows(geometry.displacement, estimator._validate_rows(X))

@@ -1,0 +1,315 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from skcae import displays, geometry, sampling
+
+SHAPE = (2, 4)
+
+# What each needs besides a fitted estimator of 8 features.
+DISPLAYS = {
+    displays.TrainingCurveDisplay: lambda X: {},
+    displays.ComponentsDisplay: lambda X: {},
+    displays.ReconstructionDisplay: lambda X: {"X": X, "image_shape": SHAPE},
+    displays.SingularValueDisplay: lambda X: {"X": X},
+    displays.ContractionRatioDisplay: lambda X: {"X": X},
+    displays.SamplingDisplay: lambda X: {"X": X, "image_shape": SHAPE},
+    displays.TangentDisplay: lambda X: {
+        "X": X,
+        "image_shape": SHAPE,
+        "n_components": 2,
+    },
+}
+every_display = pytest.mark.parametrize(
+    "Display", DISPLAYS, ids=lambda Display: Display.__name__
+)
+image_displays = pytest.mark.parametrize(
+    "Display",
+    [D for D in DISPLAYS if "image_shape" in DISPLAYS[D](None)],
+    ids=lambda Display: Display.__name__,
+)
+
+
+@pytest.fixture(autouse=True)
+def pyplot():
+    """Matplotlib without a screen; closes the test's figures."""
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    yield plt
+    plt.close("all")
+
+
+@pytest.fixture
+def cae(make, X):
+    return make(
+        output_activation="sigmoid", loss="cross_entropy", early_stopping=True
+    ).fit(X)
+
+
+def drawn(artist):
+    """Return the values of a mosaic of images, NaN where it is transparent."""
+    return artist.get_array().filled(np.nan)
+
+
+def test_every_display_is_tested():
+    assert {D.__name__ for D in DISPLAYS} == set(displays.__all__)
+
+
+@every_display
+def test_it_keeps_to_the_contract_of_displays(Display, cae, X, pyplot):
+    display = Display.from_estimator(cae, **DISPLAYS[Display](X[:5]))
+    assert isinstance(display, Display)
+    assert display.figure_ is display.ax_.figure
+    display.figure_.canvas.draw()
+    # Plot again, somewhere else.
+    first = display.figure_
+    figure, ax = pyplot.subplots()
+    assert display.plot(ax) is display
+    assert display.ax_ is ax
+    assert display.figure_ is figure
+    figure.canvas.draw()
+    assert display.plot().figure_ not in (first, figure)
+    # Straight to given axes: no figure of its own.
+    n_figures = len(pyplot.get_fignums())
+    other = Display.from_estimator(cae, **DISPLAYS[Display](X[:5]), ax=ax)
+    assert other.ax_ is ax
+    assert len(pyplot.get_fignums()) == n_figures
+
+
+@every_display
+def test_the_constructor_only_stores(Display, monkeypatch, cae, X):
+    display = Display.from_estimator(cae, **DISPLAYS[Display](X[:5]))
+    stored = {
+        name: value for name, value in vars(display).items() if not name.endswith("_")
+    }
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    copy = Display(**stored)
+    assert vars(copy) == stored
+    with pytest.raises(ImportError, match=rf"{Display.__name__}\.plot requires matplo"):
+        copy.plot()
+    with pytest.raises(ImportError, match=r"\.from_estimator requires matplotlib"):
+        Display.from_estimator(cae, **DISPLAYS[Display](X[:5]))
+
+
+@every_display
+def test_estimators_must_be_fitted_autoencoders(Display, make, X):
+    with pytest.raises(NotFittedError):
+        Display.from_estimator(make(), **DISPLAYS[Display](X[:5]))
+    with pytest.raises(ValueError, match="'estimator' parameter"):
+        Display.from_estimator(BaseEstimator(), **DISPLAYS[Display](X[:5]))
+
+
+@every_display
+def test_data_frames_are_welcome(Display, make, X):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcdefgh"))
+    Display.from_estimator(make().fit(frame), **DISPLAYS[Display](frame[:5]))
+
+
+@image_displays
+def test_image_shapes_must_fit(Display, cae, X, pyplot):
+    arguments = DISPLAYS[Display](X[:5])
+    for shape in [(2, 3), (8,), (2, 2, 2)]:
+        with pytest.raises(ValueError, match="8"):
+            Display.from_estimator(cae, **arguments | {"image_shape": shape})
+    with pytest.raises(ValueError, match="'image_shape' parameter"):
+        Display.from_estimator(cae, **arguments | {"image_shape": 8})
+    assert not pyplot.get_fignums()
+
+
+def test_training_curves(cae, make, X):
+    display = displays.TrainingCurveDisplay.from_estimator(cae)
+    lines = {line.get_label(): line for line in display.lines_}
+    for label, values in [
+        ("objective", cae.loss_curve_),
+        ("objective, held-out samples", cae.history_["validation_loss"]),
+        ("reconstruction loss", cae.history_["reconstruction"]),
+        (r"contraction $\|J\|_F^2$", cae.history_["contraction"]),
+    ]:
+        x, y = lines.pop(label).get_data()
+        np.testing.assert_array_equal(x, np.arange(1, cae.n_iter_ + 1))
+        np.testing.assert_array_equal(y, values)
+    assert not lines
+    without = displays.TrainingCurveDisplay.from_estimator(make().fit(X))
+    assert len(without.lines_) == 3
+
+
+def test_components_as_images(cae):
+    display = displays.ComponentsDisplay.from_estimator(cae, image_shape=SHAPE)
+    (artist,) = display.ax_.get_images()
+    mosaic = drawn(artist)
+    # Five filters in rows of three, one pixel apart.
+    assert mosaic.shape == (2 * 3 - 1, 3 * 5 - 1)
+    for i, component in enumerate(cae.components_):
+        top, left = 3 * (i // 3), 5 * (i % 3)
+        np.testing.assert_array_equal(
+            mosaic[top : top + 2, left : left + 4], component.reshape(SHAPE)
+        )
+    assert np.isfinite(mosaic).sum() == cae.components_.size
+    low, high = artist.get_clim()
+    assert low == -high
+    assert 0 < high <= np.abs(cae.components_).max()
+    assert display.colorbar_.ax.get_ylabel() == "weight"
+    assert not [label.get_text() for label in display.ax_.get_xticklabels()]
+
+    display = displays.ComponentsDisplay.from_estimator(
+        cae, image_shape=SHAPE, indices=[4, 1], n_columns=1
+    )
+    mosaic = drawn(display.ax_.get_images()[0])
+    assert mosaic.shape == (5, 4)
+    np.testing.assert_array_equal(mosaic[:2].ravel(), cae.components_[4])
+
+
+def test_components_as_bars(make, X):
+    pd = pytest.importorskip("pandas")
+    cae = make().fit(pd.DataFrame(X, columns=list("abcdefgh")))
+    display = displays.ComponentsDisplay.from_estimator(cae, indices=[3, 0])
+    components = cae.components_[[3, 0]]
+    bars = np.reshape(display.ax_.patches, (2, 8))
+    scale = 0.45 / np.abs(components).max()
+    for i, j in np.ndindex(2, 8):
+        ends = sorted([i, i + scale * components[i, j]])
+        box = bars[i, j].get_bbox()
+        np.testing.assert_allclose(sorted([box.x0, box.x1]), ends, atol=1e-12)
+        assert box.y0 < j < box.y1
+    labels = [
+        [label.get_text() for label in axis.get_ticklabels()]
+        for axis in [display.ax_.xaxis, display.ax_.yaxis]
+    ]
+    assert labels == [["3", "0"], list("abcdefgh")]
+    assert f"{np.abs(components).max():.2g}" in display.ax_.get_xlabel()
+
+    nameless = displays.ComponentsDisplay.from_estimator(make().fit(X))
+    labels = [label.get_text() for label in nameless.ax_.get_yticklabels()]
+    assert labels == [f"x{i}" for i in range(8)]
+
+
+def test_reconstructions_are_below_their_inputs(cae, X):
+    display = displays.ReconstructionDisplay.from_estimator(
+        cae, X[:5], image_shape=SHAPE
+    )
+    (artist,) = display.ax_.get_images()
+    mosaic = drawn(artist)
+    expected = cae.inverse_transform(cae.transform(X[:5]))
+    for i in range(5):
+        columns = slice(5 * i, 5 * i + 4)
+        np.testing.assert_array_equal(mosaic[:2, columns].ravel(), X[i])
+        np.testing.assert_allclose(mosaic[3:, columns].ravel(), expected[i])
+    assert artist.get_clim() == (X[:5].min(), X[:5].max())
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == ["input", "reconstruction"]
+
+
+def test_singular_values(cae, X):
+    display = displays.SingularValueDisplay.from_estimator(
+        cae, X, quantiles=(0.25, 0.75), color="C3"
+    )
+    values = geometry.singular_values(cae, X)
+    np.testing.assert_array_equal(display.singular_values, values)
+    np.testing.assert_array_equal(display.line_.get_xdata(), np.arange(1, 6))
+    np.testing.assert_allclose(display.line_.get_ydata(), values.mean(axis=0))
+    assert display.line_.get_color() == "C3"
+    edges = display.band_.get_paths()[0].vertices
+    for quantile in (0.25, 0.75):
+        for point in enumerate(np.quantile(values, quantile, axis=0), start=1):
+            assert np.isclose(edges, point).all(axis=1).any()
+    assert "25% to 75%" in display.ax_.get_ylabel()
+    with pytest.raises(ValueError, match="range"):
+        display.plot(quantiles=(0.1, 90))
+
+
+def test_contraction_ratios(cae, X):
+    display = displays.ContractionRatioDisplay.from_estimator(
+        cae, X, radii=[0.1, 1], n_directions=3, random_state=0
+    )
+    expected = geometry.contraction_ratio(
+        cae, X, [0.1, 1], n_directions=3, random_state=0
+    )
+    np.testing.assert_array_equal(display.line_.get_xdata(), [0.1, 1])
+    np.testing.assert_array_equal(display.line_.get_ydata(), expected)
+    display = displays.ContractionRatioDisplay.from_estimator(cae, X)
+    distances = np.linalg.norm(X - X.mean(axis=0), axis=1)
+    spread = np.sqrt((distances**2).mean())
+    assert display.radii[[0, -1]] == pytest.approx([0.01 * spread, 3 * spread])
+    with pytest.raises(ValueError, match="NaN"):
+        displays.ContractionRatioDisplay.from_estimator(cae, [[np.nan] * 8])
+
+
+@pytest.mark.parametrize(
+    "Display", [displays.SingularValueDisplay, displays.ContractionRatioDisplay]
+)
+def test_named_estimators_share_axes(Display, cae, X):
+    unnamed = Display.from_estimator(cae, X)
+    assert unnamed.ax_.get_legend() is None
+    first = Display.from_estimator(cae, X, name="first")
+    tall = Display.from_estimator(cae, X, name="second", ax=first.ax_)
+    texts = [text.get_text() for text in first.ax_.get_legend().get_texts()]
+    assert texts == ["first", "second"]
+    # Later curves are seen as a whole.
+    if Display is displays.ContractionRatioDisplay:
+        tall.ratios = 10 * tall.ratios
+    else:
+        tall.singular_values = 10 * tall.singular_values
+    tall.plot(first.ax_)
+    first.figure_.canvas.draw()
+    assert first.ax_.get_ylim()[1] > tall.line_.get_ydata().max()
+
+
+def test_walks(cae, X):
+    display = displays.SamplingDisplay.from_estimator(
+        cae, X[:3], image_shape=SHAPE, n_steps=7, every=3, sigma=2.0, random_state=0
+    )
+    path = sampling.sample(
+        cae, X[:3], n_steps=7, sigma=2.0, return_path=True, random_state=0
+    )
+    mosaic = drawn(display.ax_.get_images()[0])
+    assert mosaic.shape == (3 * 3 - 1, 3 * 5 - 1)
+    for i, j in np.ndindex(3, 3):
+        image = mosaic[3 * i : 3 * i + 2, 5 * j : 5 * j + 4]
+        np.testing.assert_array_equal(image.ravel(), path[i, 3 * j])
+    labels = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert labels == ["0", "3", "6"]
+    np.testing.assert_array_equal(display.ax_.get_xticks(), [1.5, 6.5, 11.5])
+    for name, value in [("every", 0), ("n_steps", 0), ("sigma", -1)]:
+        with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            displays.SamplingDisplay.from_estimator(
+                cae, X, image_shape=SHAPE, **{name: value}
+            )
+
+
+def test_tangents(cae, X):
+    display = displays.TangentDisplay.from_estimator(
+        cae, X[:3], image_shape=SHAPE, n_components=2
+    )
+    bases = geometry.tangent_bases(cae, X[:3], 2)
+    samples, tangents = map(drawn, display.ax_.get_images())
+    # Two layers: where one has an image, the other is transparent.
+    assert not (np.isfinite(samples) & np.isfinite(tangents)).any()
+    for i in range(3):
+        rows = slice(3 * i, 3 * i + 2)
+        np.testing.assert_array_equal(samples[rows, :4].ravel(), X[i])
+        for j in range(2):
+            image = tangents[rows, 5 * (j + 1) : 5 * (j + 1) + 4]
+            np.testing.assert_array_equal(image.ravel(), bases[i, j])
+    labels = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert labels == ["sample", "1", "2"]
+    with pytest.raises(ValueError, match="'n_components' parameter"):
+        displays.TangentDisplay.from_estimator(
+            cae, X, image_shape=SHAPE, n_components=0
+        )
+    with pytest.raises(ValueError, match="at most 5"):
+        displays.TangentDisplay.from_estimator(cae, X, image_shape=SHAPE)
+
+
+def test_importing_them_doesnt_load_matplotlib():
+    # In a new process, as this one has loaded it already.
+    code = "import sys, skcae.displays; assert 'matplotlib' not in sys.modules"
+    root = Path(displays.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
