@@ -26,6 +26,7 @@ from ._compat import CallbackSupportMixin, with_callbacks
 from ._version import __version__
 from .engine import inference
 from .engine.activations import ACTIVATIONS
+from .engine.corruption import CORRUPTIONS
 from .engine.device import (
     PRECISIONS,
     has_fast_bfloat16,
@@ -34,7 +35,8 @@ from .engine.device import (
 )
 from .engine.losses import LOSSES
 from .engine.network import Architecture, Parameters
-from .engine.penalties import contraction, jacobian
+from .engine.optimizer import OPTIMIZERS
+from .engine.penalties import contraction, entries_per_row, jacobian
 from .engine.training import Trainer
 
 # The learning rate is multiplied by the factor each time that the objective stops
@@ -50,7 +52,14 @@ _UNLEARNT = 0.9
 # What a stopped training must have in common with the next fit to be resumed.
 _RESUMES_WITH = (
     "lam",
+    "gamma",
+    "sigma",
+    "alpha",
+    "corruption",
+    "corruption_level",
     "loss",
+    "n_projections",
+    "solver",
     "learning_rate_init",
     "batch_size",
     "early_stopping",
@@ -183,24 +192,50 @@ class ContractiveAutoencoderTransformer(
 
     The second term is the squared Frobenius norm of the encoder's Jacobian ∂h/∂x
     ([1]_, equation 1): features that reconstruct the data well, and
-    otherwise stay as constant as they can.
+    otherwise stay as constant as they can. An encoder of several layers is penalised by
+    the Jacobian of the whole. The other models of the papers, with a penalty on the
+    curvature [2]_, with corrupted inputs [3]_ or with weight decay, are this one with
+    other parameters.
 
     Scale the data before, with MinMaxScaler or StandardScaler: a squashing activation
     can't represent values of very different or very large size.
 
     Parameters
     ----------
-    n_hidden : int, default=64
-        Number of hidden units: of features that `transform` returns. In [1, inf).
+    n_hidden : int or sequence of int, default=64
+        Number of hidden units: of features that `transform` returns. A sequence makes
+        a deep encoder, layer by layer, such as ``(512, 128)``; the decoder mirrors it.
+        In [1, inf).
 
     lam : float, default=0.1
         Weight λ of the contraction penalty, in [0, inf); 0 is a plain autoencoder.
         Both terms of the objective are sums over features or units, so its best value
         depends on the scale of the data. Try powers of √10 from 0.01 to 10.
 
-    activation : {"identity", "relu", "sigmoid", "softplus", "tanh"}, \
-            default="sigmoid"
-        Activation s of the hidden layer.
+    gamma : float, default=0.0
+        Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
+        [0, inf), with two draws of ε for each sample and step; the CAE+H of [2]_.
+
+    sigma : float, default=0.1
+        Standard deviation of the normal ε, in (0, inf), in the units of the data. Only
+        used if ``gamma > 0``.
+
+    alpha : float, default=0.0
+        Weight of the sum of all squared weights (weight decay), in [0, inf); tied
+        weights count once.
+
+    corruption : {"gaussian", "masking"} or None, default=None
+        What is done to the input while training, the uncorrupted data being what to
+        reconstruct: a denoising autoencoder [3]_. "gaussian" adds normal noise of
+        standard deviation ``corruption_level``, "masking" sets each feature to zero
+        with that probability. The penalties are then those at the corrupted input.
+
+    corruption_level : float, default=0.1
+        In [0, inf) for "gaussian", in [0, 1) for "masking".
+
+    activation : {"elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "silu", \
+            "softplus", "softsign", "tanh"}, default="sigmoid"
+        Activation s of the hidden layers.
 
     output_activation : {"identity", "sigmoid"}, default="identity"
         Activation s_out of the reconstruction; "sigmoid" for data in [0, 1].
@@ -215,13 +250,23 @@ class ContractiveAutoencoderTransformer(
         keeps the penalty meaningful: a decoder of its own can undo any shrinking of W,
         so that the penalty can be made small without changing what the features say.
 
-    learning_rate_init : float, default=0.003
-        Initial learning rate of Adam [2]_, in (0, inf). It is multiplied by 0.3 each
-        time that the objective stops improving, three times in all.
+    n_projections : int or None, default=1
+        Number of random projections with which each step of training estimates the
+        penalties of a deep encoder, without bias [4]_; None computes them exactly. In
+        [1, inf). One layer's are always exact.
+
+    solver : {"adam", "muon"}, default="muon"
+        Optimiser. "muon" [5]_ orthogonalises the steps of the weights; it reaches lower
+        objectives in less time, but each of its steps costs more. "adam" [6]_ is for
+        layers so wide that this is too much.
+
+    learning_rate_init : float, default=0.005
+        Initial learning rate, in (0, inf). It is multiplied by 0.3 each time that the
+        objective stops improving, three times in all.
 
     batch_size : int or "auto", default="auto"
         Number of samples of a gradient step. "auto" is n_samples // 16, but at least
-        16 and at most 256.
+        16 and at most 1024.
 
     max_iter : int, default=500
         Maximum number of epochs. In [1, inf).
@@ -288,9 +333,9 @@ class ContractiveAutoencoderTransformer(
         Objective of each epoch: the mean over its batches, as met while training.
 
     history_ : dict of ndarray of shape (n_iter_,)
-        Curves of the terms, "reconstruction" and "contraction" (‖J‖²_F, without the
-        factor ``lam``), and of "validation_loss" if ``early_stopping=True``; NaN for
-        epochs without.
+        Curves of the terms, "reconstruction", "contraction" (‖J‖²_F, without the factor
+        ``lam``) and, if ``gamma > 0``, "curvature", and of "validation_loss" if
+        ``early_stopping=True``; NaN for epochs without.
 
     n_iter_ : int
         Number of epochs run, over all calls that continued the same training.
@@ -323,7 +368,15 @@ class ContractiveAutoencoderTransformer(
     ----------
     .. [1] S. Rifai, P. Vincent, X. Muller, X. Glorot and Y. Bengio, "Contractive
        Auto-Encoders: Explicit Invariance During Feature Extraction", ICML 2011.
-    .. [2] D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization",
+    .. [2] S. Rifai, G. Mesnil, P. Vincent, X. Muller, Y. Bengio, Y. Dauphin and X.
+       Glorot, "Higher Order Contractive Auto-Encoder", ECML PKDD 2011.
+    .. [3] P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio and P.-A. Manzagol, "Stacked
+       Denoising Autoencoders", JMLR 11, 2010.
+    .. [4] J. Hoffman, D. A. Roberts and S. Yaida, "Robust Learning with Jacobian
+       Regularization", 2019.
+    .. [5] K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks",
+       2024.
+    .. [6] D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization",
        ICLR 2015.
 
     Examples
@@ -348,12 +401,19 @@ class ContractiveAutoencoderTransformer(
     """
 
     _parameter_constraints: dict = {
-        "n_hidden": [Interval(Integral, 1, None, closed="left")],
+        "n_hidden": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "lam": [Interval(Real, 0, None, closed="left")],
+        "gamma": [Interval(Real, 0, None, closed="left")],
+        "sigma": [Interval(Real, 0, None, closed="neither")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "corruption": [StrOptions(set(CORRUPTIONS)), None],
+        "corruption_level": [Interval(Real, 0, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "output_activation": [StrOptions({"identity", "sigmoid"})],
         "loss": [StrOptions(set(LOSSES))],
         "tied_weights": ["boolean"],
+        "n_projections": [Interval(Integral, 1, None, closed="left"), None],
+        "solver": [StrOptions(set(OPTIMIZERS))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [
             StrOptions({"auto"}),
@@ -376,11 +436,18 @@ class ContractiveAutoencoderTransformer(
         n_hidden=64,
         *,
         lam=0.1,
+        gamma=0.0,
+        sigma=0.1,
+        alpha=0.0,
+        corruption=None,
+        corruption_level=0.1,
         activation="sigmoid",
         output_activation="identity",
         loss="squared_error",
         tied_weights=True,
-        learning_rate_init=0.003,
+        n_projections=1,
+        solver="muon",
+        learning_rate_init=0.005,
         batch_size="auto",
         max_iter=500,
         tol=1e-3,
@@ -395,10 +462,17 @@ class ContractiveAutoencoderTransformer(
     ):
         self.n_hidden = n_hidden
         self.lam = lam
+        self.gamma = gamma
+        self.sigma = sigma
+        self.alpha = alpha
+        self.corruption = corruption
+        self.corruption_level = corruption_level
         self.activation = activation
         self.output_activation = output_activation
         self.loss = loss
         self.tied_weights = tied_weights
+        self.n_projections = n_projections
+        self.solver = solver
         self.learning_rate_init = learning_rate_init
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -523,6 +597,11 @@ class ContractiveAutoencoderTransformer(
                 f"loss={self.loss!r} requires output_activation to be one of "
                 f"{loss.output_activations}. Got {self.output_activation!r} instead."
             )
+        if self.corruption == "masking" and self.corruption_level >= 1:
+            raise ValueError(
+                "corruption='masking' requires corruption_level to be in the range "
+                f"[0, 1). Got {self.corruption_level!r} instead."
+            )
         X = validate_data(
             self, X, dtype=[*_FLOATS, np.uint8], order="C", reset=not continues
         )
@@ -545,7 +624,7 @@ class ContractiveAutoencoderTransformer(
         ``keeps_optimizer`` takes the optimiser's memory in any case.
         """
         architecture = Architecture(
-            (X.shape[1], int(self.n_hidden)),
+            (X.shape[1], *self._hidden_sizes()),
             self.activation,
             self.output_activation,
             bool(self.tied_weights),
@@ -567,6 +646,13 @@ class ContractiveAutoencoderTransformer(
             arrays,
             loss=self.loss,
             lam=float(self.lam),
+            gamma=float(self.gamma),
+            sigma=float(self.sigma),
+            alpha=float(self.alpha),
+            corruption=self.corruption,
+            corruption_level=float(self.corruption_level),
+            n_projections=self.n_projections and int(self.n_projections),
+            optimizer=self.solver,
             learning_rate=float(self.learning_rate_init),
             batch_size=self._batch_size(len(X)),
             precision=self._usable_precision(device),
@@ -578,7 +664,7 @@ class ContractiveAutoencoderTransformer(
             lowest = state["lowest"]
         elif continues and validation_data is not None:
             lowest = trainer.mean_objective(validation_data)
-        if resumes or (state and keeps_optimizer):
+        if resumes or (state and keeps_optimizer and state["solver"] == self.solver):
             trainer.restore(state["trainer"])
         plateau = _Plateau(
             self.tol,
@@ -588,13 +674,15 @@ class ContractiveAutoencoderTransformer(
             **(state["plateau"] if resumes else {}),
         )
         trainer.scale_learning_rate(plateau.factor)
-        names = ["objective", "reconstruction", "contraction"]
-        earlier_curves = {name: np.empty(0) for name in names}
+        earlier_curves = {"objective": np.empty(0)}
         if continues:
             earlier_curves = {"objective": self.loss_curve_, **self.history_}
-        if self.early_stopping or "validation_loss" in earlier_curves:
-            n_earlier = len(earlier_curves["objective"])
-            earlier_curves.setdefault("validation_loss", np.full(n_earlier, np.nan))
+        names = ["reconstruction", "contraction"]
+        names += ["curvature"] if self.gamma > 0 else []
+        names += ["validation_loss"] if self.early_stopping else []
+        n_earlier = len(earlier_curves["objective"])
+        for name in names:
+            earlier_curves.setdefault(name, np.full(n_earlier, np.nan))
         return _Training(
             trainer,
             trainer.epochs(),
@@ -660,6 +748,7 @@ class ContractiveAutoencoderTransformer(
     def _state(self, training):
         """Return what a later call needs to go on exactly."""
         return {
+            "solver": self.solver,
             "trainer": training.trainer.state(),
             # Early stopping returns other parameters than those of the last epoch.
             "arrays": tuple(training.trainer.arrays()) if self.early_stopping else None,
@@ -682,22 +771,38 @@ class ContractiveAutoencoderTransformer(
             return "float32"
         return self.precision
 
+    def _hidden_sizes(self):
+        """Return the number of units of each layer of the encoder."""
+        if isinstance(self.n_hidden, Integral):
+            return (int(self.n_hidden),)
+        sizes = list(self.n_hidden)
+        if not sizes or not all(
+            isinstance(size, Integral) and not isinstance(size, bool) and size >= 1
+            for size in sizes
+        ):
+            raise ValueError(
+                "n_hidden must be an int in the range [1, inf) or a non-empty sequence "
+                f"of such ints. Got {self.n_hidden!r} instead."
+            )
+        return tuple(map(int, sizes))
+
     def _batch_size(self, n_samples):
         if self.batch_size != "auto":
             return int(self.batch_size)
         # Enough rows for the matrix products to be efficient, but at least 16 steps
         # an epoch, and enough rows for a steady gradient where data are few.
-        return int(np.clip(n_samples // 16, 16, 256))
+        return int(np.clip(n_samples // 16, 16, 1024))
 
     def _run_epoch(self, training, validation_data=None):
         """Train for one epoch; return the loss to watch."""
         report = next(training.reports)
-        values = report._asdict()
         loss = report.objective
         if validation_data is not None:
             loss = training.trainer.mean_objective(validation_data)
-        if "validation_loss" in training.curves:
-            values["validation_loss"] = np.nan if validation_data is None else loss
+        values = report._asdict()
+        values["validation_loss"] = np.nan if validation_data is None else loss
+        values["curvature"] = report.curvature if self.gamma > 0 else np.nan
+        values = {name: values[name] for name in training.curves}
         n_epochs, kept, lowest = training.progress
         if validation_data is None or loss < lowest:
             kept, lowest = training.trainer.snapshot(), loss
@@ -733,7 +838,11 @@ class ContractiveAutoencoderTransformer(
     def _warn_if_nothing_was_learnt(self, training):
         spread = training.trainer.variance
         error = self.history_["reconstruction"][-1]
-        if self._loss == "squared_error" and error > _UNLEARNT * spread > 0:
+        if (
+            self._loss == "squared_error"
+            and self.corruption is None  # with which the error is not of X itself
+            and error > _UNLEARNT * spread > 0
+        ):
             warnings.warn(
                 f"The reconstruction explains {max(0, 1 - error / spread):.1%} of the "
                 "variance of X: the features keep next to nothing of it. Scale X, with "
@@ -845,7 +954,7 @@ class ContractiveAutoencoderTransformer(
             ``jacobians[n, j, i]`` is ∂h_j/∂x_i at sample n.
         """
         X = self._validate_rows(X)
-        entries = self._n_features_out * self.n_features_in_
+        entries = max(self._fitted_architecture.sizes) * self.n_features_in_
         return self._map_rows(jacobian, X, entries_per_row=entries)
 
     def contraction(self, X):
@@ -862,7 +971,9 @@ class ContractiveAutoencoderTransformer(
             Squared Frobenius norms of the encoder's Jacobian: how much the hidden
             representation moves with the input.
         """
-        return self._map_rows(contraction, self._validate_rows(X))
+        X = self._validate_rows(X)
+        entries = entries_per_row(self._fitted_architecture)
+        return self._map_rows(contraction, X, entries_per_row=entries)
 
     def _validate_rows(self, X):
         check_is_fitted(self)

@@ -31,6 +31,13 @@ VARIANTS = [
     few_epochs(early_stopping=True),
     *(few_epochs(precision=name) for name in sorted(PRECISIONS)),
     few_epochs(output_activation="sigmoid"),
+    few_epochs(n_hidden=(6, 3)),
+    few_epochs(n_hidden=[3, 6], tied_weights=False, n_projections=None),
+    few_epochs(n_hidden=(4, 3, 2), gamma=0.1, early_stopping=True),
+    few_epochs(gamma=1),
+    few_epochs(corruption="gaussian", alpha=0.01),
+    few_epochs(corruption="masking", lam=0),
+    few_epochs(solver="adam"),
     few_epochs(n_hidden=1, batch_size=1),
     # A continued fit differs from the first, and some checks compare the two: steps
     # too small to change a parameter make them equal, on the path of continued fits.

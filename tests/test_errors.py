@@ -35,6 +35,13 @@ def fitted_state(model):
         ("lam", np.nan),
         ("lam", np.inf),
         ("lam", "large"),
+        ("gamma", -1),
+        ("sigma", 0),
+        ("alpha", -1e-9),
+        ("corruption", "salt"),
+        ("corruption_level", -0.5),
+        ("n_projections", 0),
+        ("solver", "sgd"),
         ("activation", "cubic"),
         ("output_activation", "relu"),
         ("loss", "hinge"),
@@ -337,7 +344,11 @@ NOTHING_LEARNT = r"explains \d\.\d% of the variance of X.* Scale X.* or lower la
 
 @pytest.mark.parametrize(
     "factor, parameters",
-    [(1e3, {}), (1e-3, {"tied_weights": False}), (1, {"lam": 1e6, "tol": 0.01})],
+    [
+        (1e3, {}),
+        (1e-3, {"tied_weights": False}),
+        (1, {"lam": 1e6, "tol": 1e-3, "n_iter_no_change": 5}),
+    ],
     ids=["large values", "small values", "large lam"],
 )
 def test_a_model_that_keeps_nothing_warns(factor, parameters, X, make):
@@ -384,3 +395,26 @@ def test_precisions_that_a_device_lacks(X, make, monkeypatch):
     monkeypatch.setattr(_transformer, "has_float64", lambda device: False)
     with pytest.raises(ValueError, match=r"precision='float64' is not available on"):
         make(precision="float64").fit(X)
+
+
+@pytest.mark.parametrize(
+    "n_hidden", [(), (4, 0), (4, -1), (4, 2.5), [4, "3"], (True, 2), [[4, 3]]], ids=str
+)
+def test_invalid_layers(n_hidden, X, make):
+    message = r"n_hidden must be an int in the range \[1, inf\) or a non-empty sequence"
+    with pytest.raises(ValueError, match=message):
+        make(n_hidden=n_hidden).fit(X)
+
+
+@pytest.mark.parametrize("level", [1, 1.5])
+def test_masking_everything(level, X, make):
+    message = rf"corruption_level to be in the range \[0, 1\). Got {level} instead"
+    with pytest.raises(ValueError, match=message):
+        make(corruption="masking", corruption_level=level).fit(X)
+    make(corruption="gaussian", corruption_level=level).fit(X)
+
+
+@pytest.mark.parametrize("name", ["lam", "gamma", "alpha"])
+def test_a_huge_weight_is_explained(name, X, make):
+    with pytest.raises(ValueError, match=rf"{name}=1e\+300 is too large"):
+        make(**{name: 1e300}).fit(X)

