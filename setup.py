@@ -29,7 +29,7 @@ setup(
     description="Contractive autoencoders for scikit-learn",
     long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
-    license="BSD-3-Clause",
+    license_expression="BSD-3-Clause",
     license_files=["LICENSE"],
     packages=find_packages(include=["skcae", "skcae.*"]),
     python_requires=">=3.10",
