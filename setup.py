@@ -10,14 +10,17 @@ VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "skcae" / "_version.py").read_text("utf-8")
 ).group(1)
 PLOT = ["matplotlib>=3.8"]
+ONNX = ["onnx>=1.19", "onnxruntime>=1.23", "skl2onnx>=1.20"]
 TEST = [
     *PLOT,
+    *ONNX,
     "hypothesis>=6.100",
     "pandas>=2.2",
     "polars>=1",
     "pyarrow>=14",
     "pytest>=8",
     "rich>=13",
+    "skops>=0.16",
 ]
 
 setup(
@@ -26,7 +29,7 @@ setup(
     description="Contractive autoencoders for scikit-learn",
     long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
-    license="BSD-3-Clause",
+    license_expression="BSD-3-Clause",
     license_files=["LICENSE"],
     packages=find_packages(include=["skcae", "skcae.*"]),
     python_requires=">=3.10",
@@ -38,14 +41,19 @@ setup(
         "torch>=2.4",
     ],
     extras_require={
+        "onnx": ONNX,
         "plot": PLOT,
         "test": TEST,
         "dev": [*TEST, "build>=1.2", "ruff>=0.17"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

@@ -25,7 +25,15 @@ OUTSIDE = [name for name in MODULES if name not in ENGINE]
 
 # What the engine may use besides itself and the standard library.
 ENGINE_NEEDS = {"numpy", "threadpoolctl", "torch"}
-OPTIONAL = {"matplotlib", "pandas", "polars"}
+OPTIONAL = {
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "polars",
+    "skl2onnx",
+    "skops",
+}
 
 
 def imports(source, package, modules=()):

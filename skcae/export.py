@@ -1,0 +1,220 @@
+"""Export to ONNX, for inference without Python, scikit-learn or PyTorch.
+
+Converters for skl2onnx, so that whole pipelines convert. The optional packages come
+with ``pip install "skcae[onnx]"``; they are imported when a function is called.
+"""
+
+import math
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ._transformer import ContractiveAutoencoderTransformer
+
+# The ONNX form of each activation of the engine, for the operators of opset 9 and
+# newer. ``add(operator, *inputs, **attributes)`` adds a node and returns its output;
+# inputs are names or numbers.
+_ONNX_ACTIVATIONS = {
+    "elu": lambda add, a: add("Elu", a, alpha=1.0),
+    # = a Φ(a); ONNX has an operator for it since opset 20 only.
+    "gelu": lambda add, a: add(
+        "Mul",
+        add("Mul", a, 0.5),
+        add("Add", add("Erf", add("Mul", a, math.sqrt(0.5))), 1.0),
+    ),
+    "identity": lambda add, a: a,
+    "leaky_relu": lambda add, a: add("LeakyRelu", a, alpha=0.01),
+    "relu": lambda add, a: add("Relu", a),
+    "sigmoid": lambda add, a: add("Sigmoid", a),
+    "silu": lambda add, a: add("Mul", a, add("Sigmoid", a)),
+    "softplus": lambda add, a: add("Softplus", a),
+    "softsign": lambda add, a: add("Softsign", a),
+    "tanh": lambda add, a: add("Tanh", a),
+}
+
+
+def register_onnx_converter():
+    """Teach skl2onnx to convert `ContractiveAutoencoderTransformer`.
+
+    After one call, ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` convert the
+    fitted estimator, and pipelines that contain it. The ONNX model computes
+    `~ContractiveAutoencoderTransformer.transform` for any number of rows, in float32
+    whatever the type of its input.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+
+    See Also
+    --------
+    decoder_to_onnx : Export of the other half, `inverse_transform`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnxruntime import InferenceSession
+    >>> from skl2onnx import to_onnx
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import MinMaxScaler, StandardScaler
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.export import register_onnx_converter
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> model = make_pipeline(
+    ...     MinMaxScaler(),
+    ...     ContractiveAutoencoderTransformer(tol=0.01, random_state=0),
+    ...     StandardScaler(),
+    ...     LogisticRegression(),
+    ... ).fit(X, y)
+    >>> register_onnx_converter()
+    >>> data = to_onnx(model, X[:1], options={"zipmap": False}).SerializeToString()
+    >>> session = InferenceSession(data, providers=["CPUExecutionProvider"])
+    >>> labels, probabilities = session.run(None, {"X": X})
+    >>> bool(np.allclose(probabilities, model.predict_proba(X), atol=1e-5))
+    True
+    """
+    skl2onnx = _skl2onnx()
+    for estimator in (ContractiveAutoencoderTransformer, _Decoder):
+        skl2onnx.update_registered_converter(
+            estimator, f"Skcae{estimator.__name__}", _infer_shape, _convert
+        )
+
+
+def decoder_to_onnx(estimator, *, target_opset=None):
+    """Convert `inverse_transform` of a fitted estimator to an ONNX model.
+
+    Parameters
+    ----------
+    estimator : ContractiveAutoencoderTransformer
+        The fitted estimator.
+
+    target_opset : int or dict, default=None
+        Version of the ONNX operators, as for ``skl2onnx.to_onnx``; None is the newest
+        that skl2onnx has been tested with.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        Its input "X" is a float32 tensor of shape (n_samples, n_hidden), its output
+        "variable" one of shape (n_samples, n_features).
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    See Also
+    --------
+    register_onnx_converter : Export of `transform`, in pipelines too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnxruntime import InferenceSession
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.export import decoder_to_onnx
+    >>> X = load_digits().data.astype(np.float32) / 16
+    >>> model = ContractiveAutoencoderTransformer(tol=0.01, random_state=0).fit(X)
+    >>> data = decoder_to_onnx(model).SerializeToString()
+    >>> session = InferenceSession(data, providers=["CPUExecutionProvider"])
+    >>> H = model.transform(X)
+    >>> restored = session.run(None, {"X": H})[0]
+    >>> bool(np.allclose(restored, model.inverse_transform(H), atol=1e-5))
+    True
+    """
+    register_onnx_converter()
+    from skl2onnx.common.data_types import FloatTensorType
+
+    decoder = _Decoder(estimator)
+    n_hidden = _layers(decoder)[0][0].shape[0]
+    return _skl2onnx().to_onnx(
+        decoder,
+        initial_types=[("X", FloatTensorType([None, n_hidden]))],
+        target_opset=target_opset,
+        name=f"ONNX({type(estimator).__name__}.inverse_transform)",
+    )
+
+
+def _skl2onnx():
+    try:
+        import skl2onnx
+    except ImportError as error:
+        raise ImportError(
+            "Export to ONNX requires skl2onnx. Install it with "
+            'pip install "skcae[onnx]".'
+        ) from error
+    return skl2onnx
+
+
+class _Decoder(TransformerMixin, BaseEstimator):
+    """The decoder of a fitted autoencoder, as what skl2onnx can convert."""
+
+    def __init__(self, autoencoder):
+        self.autoencoder = autoencoder
+
+    def transform(self, X):
+        return self.autoencoder.inverse_transform(X)
+
+
+def _layers(model):
+    """Return the weights, biases and activation of each layer that `model` applies."""
+    decodes = isinstance(model, _Decoder)
+    model = model.autoencoder if decodes else model
+    check_is_fitted(model)
+    architecture = model._fitted_architecture
+    if decodes:
+        coefs, intercepts = model.decoder_coefs_, model.decoder_intercepts_
+        last = architecture.output_activation
+    else:
+        coefs, intercepts = model.encoder_coefs_, model.encoder_intercepts_
+        last = architecture.activation
+    activations = [architecture.activation] * (len(coefs) - 1) + [last]
+    return list(zip(coefs, intercepts, activations, strict=True))
+
+
+def _infer_shape(operator):
+    """Set the type of the operator's output: a shape calculator of skl2onnx."""
+    from skl2onnx.common.data_types import FloatTensorType
+
+    n_rows = operator.inputs[0].get_first_dimension()
+    n_columns = _layers(operator.raw_operator)[-1][0].shape[1]
+    operator.outputs[0].type = FloatTensorType([n_rows, n_columns])
+
+
+def _convert(scope, operator, container):
+    """Add the operator's nodes to the container: a converter of skl2onnx."""
+    from onnx import TensorProto, numpy_helper
+
+    def name_of(value):
+        if isinstance(value, str):
+            return value
+        name = scope.get_unique_variable_name("constant")
+        tensor = numpy_helper.from_array(np.asarray(value, dtype=np.float32))
+        container.add_initializer(name, None, None, tensor)
+        return name
+
+    def add(operator_type, *inputs, output=None, **attributes):
+        output = output or scope.get_unique_variable_name("value")
+        container.add_node(
+            operator_type,
+            [name_of(value) for value in inputs],
+            output,
+            name=scope.get_unique_operator_name(operator_type),
+            **attributes,
+        )
+        return output
+
+    # The columns of a table may come as one input each.
+    inputs = [add("Cast", x.full_name, to=TensorProto.FLOAT) for x in operator.inputs]
+    h = add("Concat", *inputs, axis=1)
+    for coef, intercept, activation in _layers(operator.raw_operator):
+        a = add("Gemm", h, coef, intercept)
+        h = _ONNX_ACTIVATIONS[activation](add, a)
+    add("Identity", h, output=operator.outputs[0].full_name)

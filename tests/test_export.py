@@ -1,0 +1,212 @@
+"""ONNX models against the estimator: what onnxruntime computes is what we compute."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from skcae import ContractiveAutoencoderTransformer
+from skcae.engine.activations import ACTIVATIONS
+from skcae.engine.network import Architecture
+from skcae.export import _ONNX_ACTIVATIONS, decoder_to_onnx, register_onnx_converter
+
+skl2onnx = pytest.importorskip("skl2onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    register_onnx_converter()
+
+
+@pytest.fixture(scope="module")
+def X():
+    """37 rows of 6 features of both signs, some large enough to saturate; float32."""
+    X = np.random.default_rng(0).normal(size=(37, 6)) * [0.1, 1, 1, 3, 10, 30]
+    return X.astype(np.float32)
+
+
+def network(sizes, activation="sigmoid", output_activation="identity"):
+    """Return an estimator with random weights, as if fitted, of any depth."""
+    model = ContractiveAutoencoderTransformer(n_hidden=sizes[1])
+    rng = np.random.default_rng(0)
+
+    def layers(sizes):
+        shapes = list(pairwise(sizes))
+        coefs = [rng.normal(size=shape) / np.sqrt(shape[0]) for shape in shapes]
+        return coefs, [rng.normal(size=fan_out) for _, fan_out in shapes]
+
+    model.encoder_coefs_, model.encoder_intercepts_ = layers(sizes)
+    model.decoder_coefs_, model.decoder_intercepts_ = layers(sizes[::-1])
+    model.n_features_in_ = sizes[0]
+    model._architecture = tuple(Architecture(sizes, activation, output_activation))
+    return model
+
+
+def run(model, *inputs):
+    """Return what onnxruntime computes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [node.name for node in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def assert_same(actual, expected):
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_activation_has_an_onnx_form():
+    assert set(_ONNX_ACTIVATIONS) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("sizes", [(6, 5), (6, 1), (6, 7, 4, 3)], ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_transform(activation, sizes, X):
+    model = network(sizes, activation)
+    converted = skl2onnx.to_onnx(model, X[:1])
+    for n_rows in (1, 37):
+        (H,) = run(converted, X[:n_rows])
+        assert_same(H, model.transform(X[:n_rows]))
+
+
+@pytest.mark.parametrize("sizes", [(6, 5), (1, 5), (6, 7, 4, 3)], ids=str)
+@pytest.mark.parametrize("output_activation", ["identity", "sigmoid"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_inverse_transform(activation, output_activation, sizes, X):
+    model = network(sizes, activation, output_activation)
+    converted = decoder_to_onnx(model)
+    H = model.transform(X[:, : sizes[0]])
+    for n_rows in (1, 37):
+        (restored,) = run(converted, H[:n_rows])
+        assert_same(restored, model.inverse_transform(H[:n_rows]))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_pre_activations_far_from_zero(activation):
+    model = network((1, 1), activation)
+    model.encoder_coefs_ = [np.ones((1, 1))]
+    model.encoder_intercepts_ = [np.zeros(1)]
+    largest = np.float32(1e30)
+    a = np.r_[0, np.geomspace(1e-30, largest, 200), np.inf].astype(np.float32)
+    a = np.r_[-a[:-1], a[:-1]][:, np.newaxis]
+    (h,) = run(skl2onnx.to_onnx(model, a[:1]), a)
+    assert_same(h, model.transform(a))
+
+
+@pytest.mark.parametrize("tied_weights", [True, False])
+def test_fitted_models(tied_weights, digits):
+    X = digits[0].astype(np.float32)
+    model = ContractiveAutoencoderTransformer(
+        tied_weights=tied_weights, tol=0.01, random_state=0
+    ).fit(X)
+    H = model.transform(X)
+    assert_same(run(skl2onnx.to_onnx(model, X[:1]), X)[0], H)
+    assert_same(run(decoder_to_onnx(model), H)[0], model.inverse_transform(H))
+
+
+@pytest.mark.parametrize("rescale", [[StandardScaler()], []], ids=["scaled", "plain"])
+def test_pipelines_with_a_classifier(rescale, digits):
+    X, y = digits[0].astype(np.float32) * 16, digits[1]
+    model = make_pipeline(
+        MinMaxScaler(),
+        ContractiveAutoencoderTransformer(tol=0.01, random_state=0),
+        *rescale,
+        LogisticRegression(max_iter=1000),
+    ).fit(X, y)
+    converted = skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})
+    for rows in (slice(1), slice(37), slice(None)):
+        labels, probabilities = run(converted, X[rows])
+        np.testing.assert_array_equal(labels, model.predict(X[rows]))
+        assert_same(probabilities, model.predict_proba(X[rows]))
+
+
+def test_column_transformer(digits):
+    X = digits[0][:300].astype(np.float32)
+    small = ContractiveAutoencoderTransformer(2, tol=0.1, random_state=0)
+    model = ColumnTransformer(
+        [
+            ("left", clone(small), [2, 3, 11, 10]),
+            ("right", make_pipeline(MinMaxScaler(), small), [5, 4]),
+        ],
+        remainder="passthrough",
+    ).fit(X)
+    assert_same(run(skl2onnx.to_onnx(model, X[:1]), X)[0], model.transform(X))
+
+
+def test_columns_may_come_one_by_one(X):
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+
+    model = network((3, 2))
+    types = [
+        ("a", FloatTensorType([None, 2])),
+        ("b", Int64TensorType([None, 1])),
+    ]
+    converted = skl2onnx.to_onnx(model, initial_types=types)
+    b = np.arange(37)[:, np.newaxis]
+    (H,) = run(converted, X[:, :2], b)
+    assert_same(H, model.transform(np.hstack([X[:, :2], b.astype(np.float32)])))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_other_inputs_are_computed_in_float32(dtype, X):
+    model = network((6, 5))
+    X = X.astype(dtype)
+    (H,) = run(skl2onnx.to_onnx(model, X[:1]), X)
+    assert_same(H, model.transform(X.astype(np.float32)))
+
+
+@pytest.mark.parametrize("target_opset", [9, 13, 18])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_older_operators(activation, target_opset, X):
+    model = network((6, 5), activation)
+    (H,) = run(skl2onnx.to_onnx(model, X[:1], target_opset=target_opset), X)
+    assert_same(H, model.transform(X))
+    (restored,) = run(decoder_to_onnx(model, target_opset=target_opset), H)
+    assert_same(restored, model.inverse_transform(H))
+
+
+def test_the_number_of_rows_is_open(X):
+    for model in (
+        skl2onnx.to_onnx(network((6, 5)), X[:1]),
+        decoder_to_onnx(network((6, 5))),
+    ):
+        for value in (*model.graph.input, *model.graph.output):
+            n_rows, n_columns = value.type.tensor_type.shape.dim
+            assert not n_rows.HasField("dim_value")
+            assert n_columns.dim_value in (5, 6)
+
+
+def test_unfitted(X):
+    with pytest.raises(NotFittedError):
+        skl2onnx.to_onnx(ContractiveAutoencoderTransformer(), X[:1])
+    with pytest.raises(NotFittedError):
+        decoder_to_onnx(ContractiveAutoencoderTransformer())
+
+
+def test_without_the_optional_packages(monkeypatch, X):
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    for call in (register_onnx_converter, lambda: decoder_to_onnx(network((6, 5)))):
+        with pytest.raises(ImportError, match=r'requires skl2onnx.*"skcae\[onnx\]"'):
+            call()
+
+
+def test_importing_the_module_loads_none_of_them():
+    code = (
+        "import sys, skcae, skcae.export; "
+        "print({'onnx', 'skl2onnx', 'onnxruntime'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
