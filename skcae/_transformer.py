@@ -46,6 +46,9 @@ _N_REDUCTIONS = 3
 
 _FLOATS = (np.float64, np.float32)
 
+# An objective below this part of the variance need not improve relative to itself.
+_GOOD_ENOUGH = 0.01
+
 # A model whose reconstruction misses more than this part of the variance is useless.
 _UNLEARNT = 0.9
 
@@ -272,7 +275,8 @@ class ContractiveAutoencoderTransformer(
         Maximum number of epochs. In [1, inf).
 
     tol : float, default=1e-3
-        Relative improvement of the objective that counts as one. In [0, inf).
+        Relative improvement of the objective that counts as one, relative to at least
+        1% of the variance of X (summed over features). In [0, inf).
 
     n_iter_no_change : int, default=5
         Number of epochs without an improvement by ``tol`` after which the learning
@@ -669,8 +673,11 @@ class ContractiveAutoencoderTransformer(
         plateau = _Plateau(
             self.tol,
             self.n_iter_no_change,
-            # Less than this is rounding.
-            negligible=np.finfo(np.float32).eps * trainer.mean_square,
+            # A model this good is as good as perfect; or its error is mere rounding.
+            negligible=max(
+                _GOOD_ENOUGH * trainer.variance,
+                np.finfo(np.float32).eps * trainer.mean_square,
+            ),
             **(state["plateau"] if resumes else {}),
         )
         trainer.scale_learning_rate(plateau.factor)
