@@ -92,7 +92,7 @@ class Trainer:
     Parameters
     ----------
     architecture : Architecture
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
     arrays : Parameters of ndarray, default=None
         Where training starts; None draws parameters by `initialise`.
     loss : str
@@ -207,7 +207,7 @@ class Trainer:
 
     @isolated
     def mean_objective(self, X):
-        """Return the mean objective over the rows of an array, as a float.
+        """Return the mean objective over the rows of X, as a float.
 
         Raises FloatingPointError if it is infinite or NaN.
         """
@@ -218,7 +218,7 @@ class Trainer:
         for _, x in row_blocks(X, dtype=flat.dtype, device=flat.device, n_rows=n_rows):
             terms = objective(self.architecture, parameters, x, loss=self.loss)
             total += (terms[0] + self.gradient.lam * terms[1]).sum()
-        mean = total.item() / len(X)
+        mean = total.item() / X.shape[0]
         if not math.isfinite(mean):
             raise FloatingPointError(f"the objective on held-out samples is {mean}")
         return mean
