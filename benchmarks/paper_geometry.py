@@ -23,8 +23,8 @@ MODELS = {
     "AE+wd": {"lam": 0, "alpha": 1e-3},
     "DAE-b": {"lam": 0, "corruption": "masking", "corruption_level": 0.3},
     "DAE-g": {"lam": 0, "corruption": "gaussian", "corruption_level": 0.3},
-    "CAE": {"lam": 0.1},
-    "CAE+H": {"lam": 0.1, "gamma": 0.1, "sigma": 0.1},
+    "CAE": {"lam": 1},
+    "CAE+H": {"lam": 1, "gamma": 1, "sigma": 0.1},
 }
 
 

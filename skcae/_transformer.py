@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -20,12 +21,14 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks
 from ._version import __version__
 from .engine import inference
 from .engine.activations import ACTIVATIONS
+from .engine.batches import RowSubset, as_array, is_out_of_core
 from .engine.corruption import CORRUPTIONS
 from .engine.device import (
     PRECISIONS,
@@ -44,7 +47,8 @@ from .engine.training import Trainer
 _REDUCTION_FACTOR = 0.3
 _N_REDUCTIONS = 3
 
-_FLOATS = (np.float64, np.float32)
+# Data of other types are converted to the first, as a whole.
+_TYPES = (np.float64, np.float32, np.uint8)
 
 # An objective below this part of the variance need not improve relative to itself.
 _GOOD_ENOUGH = 0.01
@@ -89,14 +93,42 @@ def _early_stopping_is_off(estimator):
     return True
 
 
+def _range(X):
+    """Return the least and the greatest value; zero is among those of sparse X."""
+    if isinstance(X, RowSubset):
+        X = X.source
+    if issparse(X):
+        if not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        return X.data.min(initial=0), X.data.max(initial=0)
+    return X.min(), X.max()
+
+
 def _check_range(X, loss):
+    if not LOSSES[loss].unit_interval:
+        return
     # A scaler's rounding is no error.
     tolerance = 8 * np.finfo(X.dtype).eps if X.dtype.kind == "f" else 0
-    if LOSSES[loss].unit_interval and (X.min() < -tolerance or X.max() > 1 + tolerance):
+    low, high = _range(X)
+    if low < -tolerance or high > 1 + tolerance:
         raise ValueError(
-            f"loss={loss!r} requires X in the range [0, 1]. Got values from {X.min()} "
-            f"to {X.max()}; scale X, with MinMaxScaler(clip=True) say."
+            f"loss={loss!r} requires X in the range [0, 1]. Got values from {low} "
+            f"to {high}; scale X, with MinMaxScaler(clip=True) say."
         )
+
+
+def _split(X, fraction, seed):
+    """Return the rows to train on and the rows to hold out."""
+    if not is_out_of_core(X):
+        return train_test_split(X, test_size=fraction, random_state=seed)
+    n_samples = X.shape[0]
+    held_out = np.zeros(n_samples, dtype=bool)
+    n_held_out = int(np.ceil(fraction * n_samples))
+    held_out[sample_without_replacement(n_samples, n_held_out, random_state=seed)] = (
+        True
+    )
+    return [RowSubset(X, np.flatnonzero(rows)) for rows in (~held_out, held_out)]
 
 
 class _Plateau:
@@ -499,7 +531,7 @@ class ContractiveAutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training data. It is not modified.
         y : Ignored
             Not used, present for API consistency.
@@ -564,7 +596,7 @@ class ContractiveAutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training data. It is not modified.
         y : Ignored
             Not used, present for API consistency.
@@ -607,7 +639,12 @@ class ContractiveAutoencoderTransformer(
                 f"[0, 1). Got {self.corruption_level!r} instead."
             )
         X = validate_data(
-            self, X, dtype=[*_FLOATS, np.uint8], order="C", reset=not continues
+            self,
+            as_array(X),
+            accept_sparse="csr",
+            dtype=_TYPES,
+            order="C",
+            reset=not continues,
         )
         _check_range(X, self.loss)
         rng = check_random_state(self.random_state)
@@ -617,9 +654,7 @@ class ContractiveAutoencoderTransformer(
         # validated on rows that it has seen.
         if not continues or not hasattr(self, "_split_seed"):
             self._split_seed = int(rng.randint(np.iinfo(np.int32).max))
-        return *train_test_split(
-            X, test_size=self.validation_fraction, random_state=self._split_seed
-        ), rng
+        return *_split(X, self.validation_fraction, self._split_seed), rng
 
     def _start(self, X, rng, continues, validation_data=None, *, keeps_optimizer=False):
         """Return the training to run: a new one, or the continuation of the last.
@@ -658,7 +693,7 @@ class ContractiveAutoencoderTransformer(
             n_projections=self.n_projections and int(self.n_projections),
             optimizer=self.solver,
             learning_rate=float(self.learning_rate_init),
-            batch_size=self._batch_size(len(X)),
+            batch_size=self._batch_size(X.shape[0]),
             precision=self._usable_precision(device),
             device=device,
             seed=rng.randint(np.iinfo(np.int32).max),
@@ -724,7 +759,10 @@ class ContractiveAutoencoderTransformer(
         """Identify data and settings, by the latter and about 1000 of the rows."""
         settings = [X.shape, X.dtype.str, *(getattr(self, n) for n in _RESUMES_WITH)]
         digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(X[:: len(X) // 1000 + 1]))
+        rows = X[:: X.shape[0] // 1000 + 1]
+        parts = [rows.data, rows.indices, rows.indptr] if issparse(X) else [rows]
+        for part in parts:
+            digest.update(np.ascontiguousarray(part))
         return digest.hexdigest()
 
     def _run_epochs(self, training, validation_data, context, X, y):
@@ -864,7 +902,7 @@ class ContractiveAutoencoderTransformer(
         except FloatingPointError as error:
             raise ValueError(
                 f"Training diverged: {error}. The largest absolute value in X is "
-                f"{np.abs([X.min(), X.max()]).max():.3g}, learning_rate_init="
+                f"{max(map(abs, _range(X))):.3g}, learning_rate_init="
                 f"{self.learning_rate_init} and lam={self.lam}. Scale X, with "
                 "StandardScaler or MinMaxScaler say, or lower learning_rate_init or "
                 "lam."
@@ -877,7 +915,7 @@ class ContractiveAutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data to encode.
 
         Returns
@@ -893,7 +931,7 @@ class ContractiveAutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_hidden)
+        X : {array-like, sparse matrix} of shape (n_samples, n_hidden)
             What `transform` returned, or other points of the hidden space.
 
         Returns
@@ -902,7 +940,13 @@ class ContractiveAutoencoderTransformer(
             The reconstructions, in the floating-point dtype of X.
         """
         check_is_fitted(self)
-        X = check_array(X, dtype=_FLOATS, input_name="X", estimator=self)
+        X = check_array(
+            as_array(X),
+            accept_sparse="csr",
+            dtype=_TYPES,
+            input_name="X",
+            estimator=self,
+        )
         if X.shape[1] != self._n_features_out:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__}."
@@ -918,7 +962,7 @@ class ContractiveAutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data; in [0, 1] if ``loss="cross_entropy"``.
 
         Returns
@@ -935,7 +979,7 @@ class ContractiveAutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data; in [0, 1] if ``loss="cross_entropy"``.
         y : Ignored
             Not used, present for API consistency.
@@ -952,7 +996,7 @@ class ContractiveAutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -969,7 +1013,7 @@ class ContractiveAutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -982,9 +1026,11 @@ class ContractiveAutoencoderTransformer(
         entries = entries_per_row(self._fitted_architecture)
         return self._map_rows(contraction, X, entries_per_row=entries)
 
-    def _validate_rows(self, X):
+    def _validate_rows(self, X, *, accept_sparse="csr", dtype=_TYPES):
         check_is_fitted(self)
-        return validate_data(self, X, dtype=_FLOATS, reset=False)
+        return validate_data(
+            self, as_array(X), accept_sparse=accept_sparse, dtype=dtype, reset=False
+        )
 
     def _map_rows(self, function, X, **kwargs):
         return inference.map_rows(
@@ -1027,6 +1073,7 @@ class ContractiveAutoencoderTransformer(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

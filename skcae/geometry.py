@@ -292,7 +292,8 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     >>> bool(1 > near > far)
     True
     """
-    X = estimator._validate_rows(X)
+    floats = (np.float64, np.float32)
+    X = estimator._validate_rows(X, accept_sparse=False, dtype=floats)
     radii = _check_radii(radii)
     rng = check_random_state(random_state)
     dtype, X = X.dtype, X.astype(np.float64, copy=False)

@@ -110,7 +110,7 @@ def sample(
     rng = check_random_state(random_state)
     seed = rng.randint(np.iinfo(np.int32).max)
     if n_samples is not None:
-        X = X[rng.randint(len(X), size=n_samples)]
+        X = X[rng.randint(X.shape[0], size=n_samples)]
     entries = max(estimator._fitted_architecture.sizes)
     if return_path:
         entries = max(entries, (n_steps + 1) * X.shape[1])

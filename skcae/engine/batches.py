@@ -1,11 +1,32 @@
-"""Arrays to batches: shuffled for training, in order for everything else."""
+"""Rows to batches: shuffled for training, in order for everything else.
 
+Rows are a NumPy array, a SciPy sparse array in CSR format or a `RowSubset`. Never more
+of them than a batch, block or window is copied, cast or made dense at a time.
+"""
+
+import mmap
+
+import numpy as np
 import torch
 
 from .device import has_float64
 
 # Entries of the widest intermediate result of one block of rows.
 _BLOCK_ENTRIES = 2**22
+
+# A memory map larger than a window is shuffled window by window. Each is filled with
+# runs of consecutive rows from random places: long enough to be read without seeking,
+# and hundreds to a window, so that rows stored side by side are well spread.
+_WINDOW_BYTES = 2**28
+_RUN_BYTES = 2**20
+
+
+def as_array(X):
+    """Return a tensor's values as an array, which shares its memory if that can be.
+
+    Anything but a tensor is returned as it is.
+    """
+    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
 
 
 def as_tensor(array):
@@ -21,12 +42,48 @@ def as_tensor(array):
     return torch.from_numpy(array)
 
 
-def _fits(rows, device):
-    """Return whether the rows may lie on the device as a whole."""
+def _dense(rows):
+    return rows.toarray() if hasattr(rows, "toarray") else rows
+
+
+class RowSubset:
+    """Some rows of an array, read from it when they are asked for.
+
+    Parameters
+    ----------
+    source : ndarray of shape (n_rows, n_features)
+    index : ndarray of shape (n_samples,)
+        Which rows, ascending, so that runs of them are read from runs of the source.
+    """
+
+    def __init__(self, source, index):
+        self.source = source
+        self.index = index
+        self.shape = (len(index), source.shape[1])
+        self.dtype = source.dtype
+
+    def __getitem__(self, rows):
+        return self.source[self.index[rows]]
+
+
+def is_out_of_core(X):
+    """Return whether X is a memory map (or a view of one) larger than a window."""
+    if isinstance(X, RowSubset):
+        return is_out_of_core(X.source)
+    base = X
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap) and X.nbytes > _WINDOW_BYTES
+
+
+def _belongs_on(device, X):
+    """Return whether to copy X to the device as a whole."""
+    if device.type == "cpu" or not isinstance(X, np.ndarray):
+        return False
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return rows.numel() * rows.element_size() <= free / 2
+    return X.nbytes <= free / 2
 
 
 class ShuffledBatches:
@@ -35,58 +92,141 @@ class ShuffledBatches:
     Iterating gives one epoch: every row once, the last batch smaller where it must be.
     A batch is valid until the next one is asked for; they share one buffer.
 
+    Their order is a random permutation of all rows, the same whatever the format and
+    the device; but large memory maps (`is_out_of_core`) are read window by window, and
+    shuffled within them.
+
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
         Of any real dtype; the cast to ``dtype`` happens batch by batch.
     batch_size : int
     dtype : torch.dtype
     device : torch.device
     generator : torch.Generator
-        On the CPU. Each epoch draws one permutation from it.
+        On the CPU. Each epoch draws its permutations from it.
     """
 
     def __init__(self, X, *, batch_size, dtype, device, generator):
-        rows = as_tensor(X)
-        if rows.dtype == torch.float64 and not has_float64(device):
-            rows = rows.to(dtype)
-        self._rows = rows.to(device) if _fits(rows, device) else rows
-        self.n_samples, n_features = rows.shape
+        self.n_samples, n_features = X.shape
         self.batch_size = min(batch_size, self.n_samples)
         self.dtype = dtype
         self.device = device
         self.generator = generator
+        self._out_of_core = is_out_of_core(X)
+        native = X.dtype.newbyteorder("=")
+        if isinstance(X, np.ndarray) and not self._out_of_core:
+            # Otherwise each batch would copy everything.
+            X = np.require(X, native, ["C", "A"])
         shape = (self.batch_size, n_features)
-        self._batch = torch.empty(shape, dtype=dtype, device=device)
-        self._gathered = self._batch
-        if rows.dtype != dtype:
-            self._gathered = torch.empty(shape, dtype=rows.dtype, device=device)
+        # A batch is gathered as it is, before the cast and the way to the device.
+        self._host = np.empty(shape, native)
+        self._gathered = torch.from_numpy(self._host)
+        if not self._out_of_core and _belongs_on(device, X):
+            X = self._moved(X)
+            self._gathered = torch.empty(shape, dtype=X.dtype, device=device)
+        self._rows = X
+        self._batch = self._gathered
+        if self._gathered.device.type != device.type or self._gathered.dtype != dtype:
+            self._batch = torch.empty(shape, dtype=dtype, device=device)
+
+    def _moved(self, X):
+        """Return all rows as a tensor on the device, in their own format if it can."""
+        dtype = self._gathered.dtype
+        if dtype == torch.float64 and not has_float64(self.device):
+            dtype = self.dtype
+        rows = torch.empty(X.shape, dtype=dtype, device=self.device)
+        n_rows = block_rows(X.shape[1])
+        for block, values in row_blocks(
+            X, dtype=dtype, device=self.device, n_rows=n_rows
+        ):
+            rows[block] = values
+        return rows
 
     def __iter__(self):
-        order = torch.randperm(self.n_samples, generator=self.generator, device="cpu")
-        for index in order.to(self._rows.device).split(self.batch_size):
-            batch = self._batch[: len(index)]
-            if self._rows.device == self.device:
-                gathered = self._gathered[: len(index)]
-                torch.index_select(self._rows, 0, index, out=gathered)
-            else:
+        start = 0
+        for window in self._windows():
+            order = self._permutation(window.shape[0])
+            if torch.is_tensor(window):
+                order = torch.from_numpy(order).to(window.device)
+            while len(order):
+                index = order[: self.batch_size - start]
+                order = order[len(index) :]
+                stop = start + len(index)
+                self._gather(window, index, slice(start, stop))
+                if stop == self.batch_size:
+                    yield self._finished(stop)
+                    stop = 0
+                start = stop
+        if start:
+            yield self._finished(start)
+
+    def _permutation(self, n):
+        order = np.empty(n, dtype=np.int64)
+        out = torch.from_numpy(order)
+        torch.randperm(n, generator=self.generator, out=out, device="cpu")
+        return order
+
+    def _windows(self):
+        """Yield the rows of one epoch, in arrays that are to be shuffled."""
+        if not self._out_of_core:
+            yield self._rows
+            return
+        n_features = self._host.shape[1]
+        row_bytes = n_features * self._host.itemsize
+        run_rows = max(1, _RUN_BYTES // row_bytes)
+        window_runs = max(1, _WINDOW_BYTES // (run_rows * row_bytes))
+        window = np.empty((window_runs * run_rows, n_features), self._host.dtype)
+        order = self._permutation(-(-self.n_samples // run_rows))
+        for first in range(0, len(order), window_runs):
+            stop = 0
+            for run in np.sort(order[first : first + window_runs]):
+                rows = self._rows[run * run_rows : (run + 1) * run_rows]
+                start, stop = stop, stop + len(rows)
+                window[start:stop] = rows
+            yield window[:stop]
+
+    def _gather(self, window, index, rows):
+        """Write the rows that ``index`` names to the rows ``rows`` of the batch."""
+        if torch.is_tensor(window):
+            torch.index_select(window, 0, index, out=self._gathered[rows])
+        elif isinstance(window, np.ndarray):
+            # Indices are in bounds; "raise" would buffer the result.
+            np.take(window, index, axis=0, out=self._host[rows], mode="clip")
+        else:
+            window[index].toarray(out=self._host[rows])
+
+    def _finished(self, n_rows):
+        """Return the batch of the first ``n_rows`` gathered rows."""
+        batch, gathered = self._batch[:n_rows], self._gathered[:n_rows]
+        if self._gathered is not self._batch:
+            if self.device.type == "cuda" and not gathered.is_cuda:
                 # Pinned memory is copied while the device computes; PyTorch doesn't
                 # give it away again before that copy is done.
-                gathered = self._rows.index_select(0, index).pin_memory()
-            if gathered.data_ptr() != batch.data_ptr():
-                batch.copy_(gathered, non_blocking=True)
-            yield batch
+                gathered = gathered.pin_memory()
+            batch.copy_(gathered, non_blocking=True)
+        return batch
 
     def evenly_spaced(self, n_samples):
         """Return about ``n_samples`` rows, the same ones each time, as a copy."""
-        rows = self._rows[:: self.n_samples // n_samples + 1]
-        return rows.to(self.device, self.dtype, copy=True)
+        return self._copied(slice(None, None, self.n_samples // n_samples + 1))
 
     def sample(self, n_samples):
         """Return at most ``n_samples`` rows drawn without replacement, as a copy."""
-        order = torch.randperm(self.n_samples, generator=self.generator, device="cpu")
-        index = order[:n_samples].to(self._rows.device)
-        return self._rows.index_select(0, index).to(self.device, self.dtype)
+        if self._out_of_core:
+            # A permutation of the rows may be larger than memory too.
+            size = (n_samples,)
+            index = torch.randint(
+                self.n_samples, size, generator=self.generator, device="cpu"
+            )
+            return self._copied(index.unique().numpy())
+        return self._copied(self._permutation(self.n_samples)[:n_samples])
+
+    def _copied(self, rows):
+        rows = self._rows[rows]
+        if not torch.is_tensor(rows):
+            rows = as_tensor(_dense(rows))
+        return rows.to(self.dtype, copy=True).to(self.device)
 
 
 def block_rows(entries_per_row):
@@ -96,6 +236,6 @@ def block_rows(entries_per_row):
 
 def row_blocks(X, *, dtype, device, n_rows):
     """Yield (slice, tensor) for consecutive blocks of at most ``n_rows`` rows."""
-    for start in range(0, len(X), n_rows):
-        rows = slice(start, min(start + n_rows, len(X)))
-        yield rows, as_tensor(X[rows]).to(dtype).to(device)
+    for start in range(0, X.shape[0], n_rows):
+        rows = slice(start, min(start + n_rows, X.shape[0]))
+        yield rows, as_tensor(_dense(X[rows])).to(dtype).to(device)

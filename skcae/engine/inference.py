@@ -1,4 +1,4 @@
-"""What a trained network computes, row by row: NumPy arrays in, NumPy arrays out."""
+"""What a trained network computes, row by row: rows in, NumPy arrays out."""
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ def reconstruction_loss(loss):
 def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None):
     """Apply ``function`` to blocks of rows, in the floating-point format of ``X``.
 
+    It is float64 where X has none.
+
     Parameters
     ----------
     function : callable
@@ -43,8 +45,8 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
         row of x.
     architecture : Architecture
     arrays : Parameters of ndarray
-    X : ndarray of shape (n_samples, n_columns)
-        float32 or float64.
+    X : ndarray or CSR array of shape (n_samples, n_columns)
+        float32, float64 or integers.
     device : torch.device
     entries_per_row : int, default=None
         Size of the largest intermediate result for one row; None is the widest layer.
@@ -52,9 +54,10 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
     Returns
     -------
     result : ndarray of shape (n_samples, ...)
-        Of the dtype of ``X``.
+        Of the dtype of ``X`` or float64.
     """
-    dtype = {"f4": torch.float32, "f8": torch.float64}[X.dtype.str[1:]]
+    result_dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
+    dtype = {4: torch.float32, 8: torch.float64}[result_dtype.itemsize]
     if dtype == torch.float64 and not has_float64(device):
         device = torch.device("cpu")
     parameters = Parameters(
@@ -68,6 +71,6 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
     for rows, block in row_blocks(X, dtype=dtype, device=device, n_rows=n_rows):
         values = function(architecture, parameters, block).cpu().numpy()
         if result is None:
-            result = np.empty((len(X), *values.shape[1:]), dtype=X.dtype)
+            result = np.empty((X.shape[0], *values.shape[1:]), dtype=result_dtype)
         result[rows] = values
     return result

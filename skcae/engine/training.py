@@ -94,7 +94,7 @@ class Trainer:
     Parameters
     ----------
     architecture : Architecture
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
     arrays : Parameters of ndarray, default=None
         Where training starts; None draws parameters by `initialise`.
     loss : str
@@ -239,7 +239,7 @@ class Trainer:
 
     @isolated
     def mean_objective(self, X):
-        """Return the mean objective over the rows of an array, as a float.
+        """Return the mean objective over the rows of X, as a float.
 
         Rows aren't corrupted. Whatever is random in the terms is the same each time.
         Raises FloatingPointError if it is infinite or NaN.
@@ -258,7 +258,7 @@ class Trainer:
                 **self.gradient.settings,
             )
             total += self.gradient.total(terms).sum()
-        mean = total.item() / len(X) + self.gradient.weight_decay().item()
+        mean = total.item() / X.shape[0] + self.gradient.weight_decay().item()
         if not math.isfinite(mean):
             raise FloatingPointError(f"the objective on held-out samples is {mean}")
         return mean

@@ -1,13 +1,23 @@
+import tempfile
 import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skcae.engine import batches as batches_module
-from skcae.engine.batches import ShuffledBatches, as_tensor, block_rows, row_blocks
+from skcae.engine.batches import (
+    RowSubset,
+    ShuffledBatches,
+    as_array,
+    as_tensor,
+    block_rows,
+    is_out_of_core,
+    row_blocks,
+)
 from skcae.engine.device import make_generator
 
 CPU = torch.device("cpu")
@@ -177,11 +187,181 @@ def test_writable_native_arrays_are_shared_and_others_copied():
 
 
 def test_a_gpu_holds_the_rows_where_they_leave_half_of_its_memory(monkeypatch):
-    rows = torch.zeros(25, dtype=torch.float32)
+    rows = np.zeros((5, 5), dtype=np.float32)
+    gpu = torch.device("cuda")
     for free, expected in [(200, True), (199, False)]:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1))
-        assert batches_module._fits(rows, torch.device("cuda")) is expected
-    assert batches_module._fits(rows, CPU)
+        assert batches_module._belongs_on(gpu, rows) is expected
+        assert not batches_module._belongs_on(gpu, scipy.sparse.csr_array(rows))
+    assert not batches_module._belongs_on(CPU, rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("source", ["u1", "f4", "f8", ">f8"])
+def test_rows_on_the_device_come_in_the_same_order(source, dtype, monkeypatch):
+    X = numbered_rows(11).astype(source)
+    expected = shuffled(X, dtype=dtype)
+    # The CPU stands for a GPU, with rows moved there in several blocks.
+    monkeypatch.setattr(batches_module, "_belongs_on", lambda device, X: True)
+    monkeypatch.setattr(batches_module, "_BLOCK_ENTRIES", 8)
+    moved = shuffled(X, dtype=dtype)
+    assert torch.is_tensor(moved._rows)
+    for _ in range(2):
+        for a, b in zip(epoch(expected), epoch(moved), strict=True):
+            assert torch.equal(a, b)
+    assert torch.equal(expected.sample(5), moved.sample(5))
+    assert torch.equal(expected.evenly_spaced(3), moved.evenly_spaced(3))
+
+
+# Sparse rows
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("source", ["u1", "f4", "f8"])
+@pytest.mark.parametrize("index", ["i4", "i8"])
+@pytest.mark.parametrize("kind", ["csr_array", "csr_matrix"])
+def test_sparse_rows_give_the_batches_of_dense_ones(source, dtype, index, kind, rng):
+    X = (rng.integers(1, 100, (23, 7)) * (rng.random((23, 7)) < 0.3)).astype(source)
+    X[[0, 4]] = 0
+    sparse = getattr(scipy.sparse, kind)(X)
+    sparse.indices = read_only(sparse.indices.astype(index))
+    sparse.indptr = read_only(sparse.indptr.astype(index))
+    sparse.data = read_only(sparse.data)
+    batches = [shuffled(rows, dtype=dtype) for rows in (X, sparse)]
+    for _ in range(2):
+        for a, b in zip(*map(epoch, batches), strict=True):
+            assert a.dtype == b.dtype == dtype
+            assert torch.equal(a, b)
+    assert torch.equal(*[b.sample(5) for b in batches])
+    assert torch.equal(*[b.evenly_spaced(4) for b in batches])
+    blocks = [
+        [t for _, t in row_blocks(rows, dtype=dtype, device=CPU, n_rows=5)]
+        for rows in (X, sparse)
+    ]
+    assert torch.equal(*map(torch.cat, blocks))
+
+
+def test_sparse_rows_that_name_an_entry_twice_have_the_sum():
+    sparse = scipy.sparse.csr_array(
+        (np.array([1.0, 2.0, 4.0]), np.array([1, 1, 0]), np.array([0, 2, 3])), (2, 2)
+    )
+    rows = torch.cat(epoch(shuffled(sparse)))
+    assert sorted(rows.tolist()) == [[0, 3], [4, 0]]
+    assert sparse.nnz == 3
+
+
+# Large memory maps
+
+
+@pytest.fixture
+def map_rows_of(tmp_path):
+    """Return a function that writes an array to a file and maps it, read-only."""
+
+    def map_rows(X):
+        np.save(tmp_path / "X.npy", X)
+        return np.load(tmp_path / "X.npy", mmap_mode="r")
+
+    return map_rows
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    """Make windows of 96 bytes, of three runs of 32."""
+    monkeypatch.setattr(batches_module, "_WINDOW_BYTES", 96)
+    monkeypatch.setattr(batches_module, "_RUN_BYTES", 32)
+
+
+def test_large_memory_maps_are_out_of_core(map_rows_of, small_windows):
+    X = numbered_rows(7)
+    mapped = map_rows_of(X)
+    for view in [mapped, np.asarray(mapped), mapped[::-1].T, mapped.reshape(-1, 7)]:
+        assert is_out_of_core(view)
+        assert is_out_of_core(RowSubset(view, np.arange(1)))
+    for array in [X, mapped.copy(), mapped[:6], mapped[[0] * 7], np.array(mapped)]:
+        assert not is_out_of_core(array)
+    assert not is_out_of_core(scipy.sparse.csr_array(X))
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(
+    n_samples=st.integers(7, 60), batch_size=st.integers(1, 70), subset=st.booleans()
+)
+def test_windows_lose_no_row_and_fill_all_batches(n_samples, batch_size, subset):
+    expected = numbered_rows(n_samples)
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module, "_WINDOW_BYTES", 96)
+        patch.setattr(batches_module, "_RUN_BYTES", 32)
+        X = np.memmap(file, dtype="f8", shape=expected.shape, mode="w+")
+        X[:] = expected
+        if subset:
+            index = np.arange(0, n_samples, 3)
+            X, expected = RowSubset(X, index), expected[index]
+        batches = shuffled(X, batch_size=batch_size)
+        parts = epoch(batches)
+        rows = torch.cat(parts).numpy()
+        np.testing.assert_array_equal(rows[rows[:, 0].argsort()], expected)
+        assert {len(part) for part in parts[:-1]} <= {batch_size}
+        assert len(parts) == -(-len(expected) // batch_size)
+
+
+@pytest.mark.parametrize("source", ["u1", "f4", "f8", ">f4"])
+def test_windows_are_random_runs_in_random_order(source, map_rows_of, monkeypatch):
+    X = numbered_rows(100).astype(source)
+    row_bytes = X[0].nbytes
+    monkeypatch.setattr(batches_module, "_WINDOW_BYTES", 30 * row_bytes)
+    monkeypatch.setattr(batches_module, "_RUN_BYTES", 5 * row_bytes)
+    batches = shuffled(map_rows_of(X), batch_size=10)
+    orders = []
+    for _ in range(3):
+        order = torch.cat(epoch(batches))[:, 0].numpy() // 2
+        orders.append(order.tolist())
+        windows = [order[start : start + 30] for start in range(0, 100, 30)]
+        for window in windows:
+            # Six runs of five rows, neither in the order of the file.
+            runs, counts = np.unique(window // 5, return_counts=True)
+            assert set(counts) == {5}
+            assert len(runs) == len(window) // 5
+            assert not np.array_equal(window, np.sort(window))
+        assert np.ptp(windows[0]) > 40
+    assert orders[0] != orders[1] != orders[2]
+    again = shuffled(map_rows_of(X), batch_size=10)
+    assert (torch.cat(epoch(again))[:, 0] // 2).tolist() == orders[0]
+
+
+def test_memory_maps_that_fit_in_a_window_are_shuffled_as_arrays_are(map_rows_of):
+    X = numbered_rows(30)
+    for a, b in zip(epoch(shuffled(X)), epoch(shuffled(map_rows_of(X))), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_sample_of_a_large_memory_map(map_rows_of, small_windows):
+    X = numbered_rows(1000)
+    sample = shuffled(map_rows_of(X)).sample(50)[:, 0].tolist()
+    assert 40 < len(set(sample)) == len(sample) <= 50
+    assert np.ptp(sample) > 1000
+    assert len(shuffled(map_rows_of(X)).evenly_spaced(100)) == 91
+
+
+def test_a_subset_reads_its_rows():
+    X = numbered_rows(10)
+    subset = RowSubset(X, np.array([1, 4, 5, 9]))
+    assert subset.shape == (4, 2)
+    assert subset.dtype == X.dtype
+    np.testing.assert_array_equal(subset[1:3], X[[4, 5]])
+    np.testing.assert_array_equal(subset[::3], X[[1, 9]])
+    blocks = list(row_blocks(subset, dtype=torch.float64, device=CPU, n_rows=3))
+    np.testing.assert_array_equal(torch.cat([t for _, t in blocks]), X[[1, 4, 5, 9]])
+
+
+def test_tensors_become_arrays_and_nothing_else_does():
+    tensor = torch.arange(6.0).reshape(2, 3)
+    array = as_array(tensor)
+    array[0, 0] = 7
+    assert isinstance(array, np.ndarray)
+    assert tensor[0, 0] == 7
+    assert isinstance(as_array(tensor.requires_grad_()), np.ndarray)
+    for other in [array, [[1.0]], scipy.sparse.csr_array(array)]:
+        assert as_array(other) is other
 
 
 def test_sample_draws_without_replacement():

@@ -1,0 +1,317 @@
+"""Kinds of X: sparse, memory-mapped, tensors. All give what the dense array gives."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
+
+from skcae import ContractiveAutoencoderTransformer, geometry, sampling
+from skcae.engine import batches
+
+METHODS = ["transform", "score_samples", "jacobian", "contraction"]
+FORMATS = ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"]
+PARAMETERS = {
+    "defaults": {},
+    "early stopping": {"early_stopping": True, "max_iter": 20},
+    "cross-entropy": {"loss": "cross_entropy", "output_activation": "sigmoid"},
+    "float64": {"precision": "float64"},
+    "untied, small batches": {"tied_weights": False, "batch_size": 7},
+}
+cases = pytest.mark.parametrize("parameters", PARAMETERS.values(), ids=PARAMETERS)
+
+
+@pytest.fixture(scope="session")
+def sparse_X(X):
+    """The rows of X with two thirds of the entries zero, and one row of zeros."""
+    X = np.where(np.random.default_rng(0).random(X.shape) < 1 / 3, X, 0)
+    X[5] = 0
+    X.flags.writeable = False
+    return X
+
+
+def assert_same_model(model, expected):
+    """Compare two models to the last bit."""
+    assert_array_equal(model.loss_curve_, expected.loss_curve_)
+    for name, curve in expected.history_.items():
+        assert_array_equal(model.history_[name], curve)
+    for a, b in zip(model._arrays, expected._arrays, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert_array_equal(x, y)
+
+
+# Sparse
+
+
+@cases
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_training_on_sparse_rows_is_training_on_dense_ones(
+    dtype, parameters, sparse_X, make
+):
+    X = sparse_X.astype(dtype) if dtype != np.uint8 else (sparse_X > 0.5).astype(dtype)
+    S = scipy.sparse.csr_array(X)
+    before = S.copy()
+    model, expected = make(**parameters).fit(S), make(**parameters).fit(X)
+    assert_same_model(model, expected)
+    for method in METHODS:
+        result, dense = (getattr(expected, method)(rows) for rows in (S, X))
+        assert isinstance(result, np.ndarray)
+        assert result.dtype == dense.dtype
+        assert_array_equal(result, dense)
+    assert expected.score(S) == expected.score(X)
+    for name in ("data", "indices", "indptr"):
+        assert_array_equal(getattr(S, name), getattr(before, name))
+
+
+@pytest.mark.parametrize("container", ["array", "matrix"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_sparse_format(format, container, sparse_X, make):
+    S = getattr(scipy.sparse, f"{format}_{container}")(sparse_X)
+    assert_same_model(make().fit(S), make().fit(sparse_X))
+    H = make().fit_transform(S)
+    assert isinstance(H, np.ndarray)
+    assert not isinstance(H, np.matrix)
+    assert_array_equal(H, make().fit(sparse_X).transform(sparse_X))
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_both_sizes_of_indices(index, sparse_X, make):
+    S = scipy.sparse.csr_array(sparse_X)
+    S.indices, S.indptr = S.indices.astype(index), S.indptr.astype(index)
+    model = make().fit(S)
+    assert_same_model(model, make().fit(sparse_X))
+    assert_array_equal(model.transform(S), model.transform(sparse_X))
+    assert S.indices.dtype == S.indptr.dtype == index
+
+
+def test_streams_of_sparse_chunks(sparse_X, make):
+    model, expected = make(), make()
+    for rows in [slice(0, 30), slice(30, 60), slice(0, 30)]:
+        model.partial_fit(scipy.sparse.csr_array(sparse_X[rows]))
+        expected.partial_fit(sparse_X[rows])
+    assert_same_model(model, expected)
+
+
+def test_training_on_sparse_rows_resumes(sparse_X, make):
+    S = scipy.sparse.csr_array(sparse_X)
+    whole = make(tol=0, max_iter=4)
+    parts = make(tol=0, max_iter=2, warm_start=True)
+    with pytest.warns(match="Maximum iterations"):
+        whole.fit(S)
+        parts.fit(S).fit(S)
+    assert_same_model(parts, whole)
+
+
+def test_codes_may_be_sparse(X, make):
+    model = make(activation="relu").fit(X)
+    H = model.transform(X)
+    assert (H == 0).any()
+    restored = model.inverse_transform(scipy.sparse.csc_array(H))
+    assert_array_equal(restored, model.inverse_transform(H))
+
+
+def test_functions_of_a_model_take_sparse_rows(sparse_X, make):
+    model = make().fit(sparse_X)
+    S = scipy.sparse.csr_array(sparse_X)
+    for function in [geometry.singular_values, geometry.local_dimension]:
+        assert_array_equal(function(model, S), function(model, sparse_X))
+    samples = [
+        sampling.sample(model, rows, n_samples=3, random_state=0)
+        for rows in (S, sparse_X)
+    ]
+    assert_array_equal(*samples)
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        geometry.contraction_ratio(model, S, [1.0])
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5])
+def test_the_range_of_sparse_values_is_checked(value, sparse_X, make):
+    parameters = PARAMETERS["cross-entropy"]
+    bad = scipy.sparse.csr_array(sparse_X)
+    bad.data[7] = value
+    with pytest.raises(ValueError, match=rf"in the range \[0, 1\].* {value}"):
+        make(**parameters).fit(bad)
+    model = make(**parameters).fit(sparse_X)
+    with pytest.raises(ValueError, match=rf"in the range \[0, 1\].* {value}"):
+        model.score_samples(bad)
+    # Zeros that aren't stored count as well.
+    full = scipy.sparse.csr_array(np.full((60, 8), 2.0))
+    with pytest.raises(ValueError, match=r"values from 0.0 to 2.0"):
+        make(**parameters).fit(full)
+
+
+def test_entries_that_are_named_twice_are_summed(sparse_X, make):
+    S = scipy.sparse.coo_array(sparse_X)
+    halves = scipy.sparse.csr_array(sparse_X)
+    halves.data = np.repeat(halves.data / 2, 2)
+    halves.indices = np.repeat(halves.indices, 2)
+    halves.indptr = 2 * halves.indptr
+    parameters = PARAMETERS["cross-entropy"]
+    assert_same_model(make(**parameters).fit(halves), make(**parameters).fit(S))
+    assert halves.nnz == 2 * S.nnz
+    with pytest.raises(ValueError, match="to 3.0"):
+        make(**parameters).fit(4 * halves / halves.max() * 0.75)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_sparse_values_are_checked(value, sparse_X, make):
+    bad = scipy.sparse.csr_array(sparse_X)
+    bad.data[7] = value
+    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+        make().fit(bad)
+
+
+def test_huge_sparse_values_are_explained(sparse_X, make):
+    with pytest.raises(ValueError, match=r"largest absolute value in X is .*e\+29"):
+        make().fit(scipy.sparse.csr_array(1e30 * sparse_X))
+
+
+def test_sparse_rows_in_pipelines_and_searches(sparse_X, make):
+    S = scipy.sparse.csr_array(sparse_X)
+    search = GridSearchCV(
+        make_pipeline(MaxAbsScaler(), make()),
+        {"contractiveautoencodertransformer__lam": [0.1, 1]},
+        cv=2,
+    )
+    scores = [search.fit(rows).cv_results_["mean_test_score"] for rows in (S, sparse_X)]
+    assert_allclose(*scores, rtol=1e-12)
+
+
+# Memory maps
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Return a function that writes an array to a file and maps it."""
+
+    def mapped(X, mode="r"):
+        np.save(tmp_path / "X.npy", X)
+        return np.load(tmp_path / "X.npy", mmap_mode=mode)
+
+    return mapped
+
+
+@cases
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_small_memory_maps_are_arrays(mode, parameters, mapped, X, make):
+    rows = mapped(X, mode)
+    model = make(**parameters).fit(rows)
+    assert_same_model(model, make(**parameters).fit(X))
+    for method in METHODS:
+        assert_array_equal(getattr(model, method)(rows), getattr(model, method)(X))
+    assert_array_equal(rows, X)
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    """Make windows of 20 rows of 8 float64, of five runs."""
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", 20 * 64)
+    monkeypatch.setattr(batches, "_RUN_BYTES", 4 * 64)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+@cases
+def test_large_memory_maps_train_as_well(
+    dtype, parameters, mapped, digits, make, monkeypatch
+):
+    # Sorted by class, so that neighbours are alike.
+    X = digits[0][digits[1].argsort(kind="stable")]
+    X = (X > 0.5).astype(dtype) if dtype == np.uint8 else X.astype(dtype)
+    settings = {"max_iter": 30, "tol": 1e-2, "n_hidden": 20, **parameters}
+    expected = make(**settings).fit(X)
+    # Four windows of about 35 runs of 13 rows.
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", X.nbytes // 4)
+    monkeypatch.setattr(batches, "_RUN_BYTES", 13 * X[0].nbytes)
+    model = make(**settings).fit(mapped(X))
+    assert model.loss_curve_[0] != expected.loss_curve_[0]
+    assert_allclose(model.score(X), expected.score(X), rtol=0.05)
+    assert_same_model(make(**settings).fit(mapped(X)), model)
+
+
+def test_held_out_rows_of_large_memory_maps(mapped, small_windows, X, make):
+    seen = []
+
+    class Recording(ContractiveAutoencoderTransformer):
+        def _validated(self, X, continues):
+            train, held_out, rng = super()._validated(X, continues)
+            seen.append((train[:], held_out[:]))
+            return train, held_out, rng
+
+    model = Recording(
+        3, early_stopping=True, max_iter=2, tol=0, warm_start=True, random_state=0
+    )
+    with pytest.warns(match="Maximum iterations"):
+        model.fit(mapped(X)).fit(mapped(X))
+    train, held_out = seen[0]
+    assert len(held_out) == 6
+    assert_array_equal(
+        np.unique(np.concatenate([train, held_out]), axis=0).shape, X.shape
+    )
+    assert_array_equal(seen[1][1], held_out)
+    # The other training resumed, so that both are one.
+    whole = Recording(3, early_stopping=True, max_iter=4, tol=0, random_state=0)
+    with pytest.warns(match="Maximum iterations"):
+        whole.fit(mapped(X))
+    assert_same_model(model, whole)
+
+
+def test_huge_values_in_large_memory_maps(mapped, small_windows, X, make):
+    for early_stopping in (False, True):
+        with pytest.raises(ValueError, match=r"largest absolute value in X is .*e\+29"):
+            make(early_stopping=early_stopping).fit(mapped(1e30 * X))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, bool])
+def test_integers_are_computed_in_float64(dtype, X, make):
+    X = (4 * X).astype(dtype)
+    model = make().fit(X)
+    for method in METHODS:
+        result = getattr(model, method)(X)
+        assert result.dtype == np.float64
+        assert_array_equal(result, getattr(model, method)(X.astype(np.float64)))
+    assert_array_equal(
+        geometry.contraction_ratio(model, X, [1.0], random_state=0),
+        geometry.contraction_ratio(model, 1.0 * X, [1.0], random_state=0),
+    )
+
+
+# Tensors
+
+
+@cases
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+def test_tensors_are_arrays(dtype, parameters, X, make):
+    tensor = torch.tensor(X).round().to(dtype) if dtype == torch.uint8 else None
+    tensor = torch.tensor(X).to(dtype) if tensor is None else tensor
+    array = tensor.numpy().copy()
+    model = make(**parameters).fit(tensor)
+    assert_same_model(model, make(**parameters).fit(array))
+    for method in METHODS:
+        result, expected = (getattr(model, method)(rows) for rows in (tensor, array))
+        assert isinstance(result, np.ndarray)
+        assert result.dtype == expected.dtype
+        assert_array_equal(result, expected)
+    assert_array_equal(tensor, array)
+
+
+def test_tensors_of_a_graph_and_views(X, make):
+    tensor = torch.tensor(X, requires_grad=True)
+    expected = make().fit(X)
+    assert_same_model(make().fit(tensor), expected)
+    assert_same_model(make().fit(torch.tensor(X.T).T), expected)
+    H = expected.transform(tensor)
+    assert_array_equal(
+        expected.inverse_transform(torch.tensor(H, requires_grad=True)),
+        expected.inverse_transform(H),
+    )
+    assert_same_model(make().partial_fit(tensor), make().partial_fit(X))
+
+
+def test_tensors_are_checked(X, make):
+    with pytest.raises(ValueError, match="contains NaN"):
+        make().fit(torch.tensor(X) * torch.nan)
+    with pytest.raises(ValueError, match="has 4 features"):
+        make().fit(X).transform(torch.tensor(X)[:, :4])
