@@ -41,6 +41,14 @@ setup(
         "torch>=2.4",
     ],
     extras_require={
+        "bench": [
+            *PLOT,
+            "jax>=0.10",
+            "keras>=3.15",
+            "psutil>=7",
+            "skorch>=1.4",
+            "tensorflow-cpu>=2.21",
+        ],
         "onnx": ONNX,
         "plot": PLOT,
         "test": TEST,

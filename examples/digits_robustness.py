@@ -24,8 +24,9 @@ features = {
     "raw pixels": FunctionTransformer(),
     "PCA": PCA(n_components=0.95),
     "autoencoder (lam=0)": ContractiveAutoencoderTransformer(N_HIDDEN, lam=0),
-    "contractive (lam=0.1)": ContractiveAutoencoderTransformer(N_HIDDEN, lam=0.1),
+    "contractive (lam=0.3)": ContractiveAutoencoderTransformer(N_HIDDEN, lam=0.3),
     "contractive (lam=1)": ContractiveAutoencoderTransformer(N_HIDDEN, lam=1),
+    "contractive (lam=3)": ContractiveAutoencoderTransformer(N_HIDDEN, lam=3),
 }
 
 X, y = load_digits(return_X_y=True)
