@@ -117,13 +117,17 @@ def orthogonalize(matrix):
     -------
     result : Tensor of shape (m, n)
         With the same singular vectors; values between 0.68 and 1.21 where those of
-        ``matrix`` are at least 0.02 times its Frobenius norm.
+        ``matrix`` are at least 0.02 times its Frobenius norm. Entries that are smaller
+        than the largest one by more than the dtype's precision count as zeros.
     """
     a, b, c = _COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     # Squares of very large or small entries must not leave the range of the dtype.
     tiny = torch.finfo(wide.dtype).tiny
     wide = wide / torch.linalg.vector_norm(wide, ord=torch.inf).clamp_(min=tiny)
+    # What is lost in rounding anyway is dropped: weights of features that are always
+    # zero would shrink forever, and products of subnormal numbers are slow.
+    wide = torch.nn.functional.hardshrink(wide, torch.finfo(wide.dtype).eps)
     x = wide.div_(torch.linalg.vector_norm(wide).clamp_(min=tiny))
     if x.shape[1] <= 1.5 * x.shape[0]:
         for _ in range(_N_ITERATIONS):

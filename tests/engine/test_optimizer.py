@@ -125,6 +125,13 @@ def test_orthogonalize_does_not_depend_on_the_scale(shape, scale, rng):
     assert not orthogonalize(torch.zeros(shape)).any()
 
 
+def test_orthogonalize_drops_what_is_lost_in_rounding(rng):
+    matrix = torch.tensor(rng.normal(size=(8, 5)), dtype=torch.float32)
+    expected = orthogonalize(torch.cat([matrix, torch.zeros(3, 5)]))
+    tail = torch.full((3, 5), 1e-30)
+    assert torch.equal(orthogonalize(torch.cat([matrix, tail])), expected)
+
+
 def test_singular_values_end_between_the_stated_bounds():
     # `orthogonalize` promises them from 0.02 times the norm on.
     values = polynomial(np.linspace(0.02, 1, 10_001))
