@@ -15,12 +15,20 @@ TEST = [
     *PLOT,
     *ONNX,
     "hypothesis>=6.100",
+    "numpydoc>=1.8",
     "pandas>=2.2",
     "polars>=1",
     "pyarrow>=14",
     "pytest>=8",
     "rich>=13",
     "skops>=0.16",
+]
+DOCS = [
+    *TEST,  # the examples are run
+    "myst-parser>=4",
+    "pydata-sphinx-theme>=0.16",
+    "sphinx>=8.1",
+    "sphinx-gallery>=0.18",
 ]
 
 setup(
@@ -52,7 +60,8 @@ setup(
         "onnx": ONNX,
         "plot": PLOT,
         "test": TEST,
-        "dev": [*TEST, "build>=1.2", "ruff>=0.17"],
+        "docs": DOCS,
+        "dev": [*DOCS, "build>=1.2", "ruff>=0.17"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",
