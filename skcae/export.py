@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._transformer import ContractiveAutoencoderTransformer
 
+__all__ = ["decoder_to_onnx", "register_onnx_converter"]
+
 # The ONNX form of each activation of the engine, for the operators of opset 9 and
 # newer. ``add(operator, *inputs, **attributes)`` adds a node and returns its output;
 # inputs are names or numbers.
