@@ -115,7 +115,11 @@ class ShuffledBatches:
         self.generator = generator
         self._out_of_core = is_out_of_core(X)
         native = X.dtype.newbyteorder("=")
-        if isinstance(X, np.ndarray) and not self._out_of_core:
+        if self._out_of_core:
+            row_bytes = n_features * native.itemsize
+            n_rows = max(1, _WINDOW_BYTES // row_bytes)
+            self._window = np.empty((n_rows, n_features), native)
+        elif isinstance(X, np.ndarray):
             # Otherwise each batch would copy everything.
             X = np.require(X, native, ["C", "A"])
         shape = (self.batch_size, n_features)
@@ -172,19 +176,16 @@ class ShuffledBatches:
         if not self._out_of_core:
             yield self._rows
             return
-        n_features = self._host.shape[1]
-        row_bytes = n_features * self._host.itemsize
-        run_rows = max(1, _RUN_BYTES // row_bytes)
-        window_runs = max(1, _WINDOW_BYTES // (run_rows * row_bytes))
-        window = np.empty((window_runs * run_rows, n_features), self._host.dtype)
+        run_rows = max(1, _RUN_BYTES // self._window[0].nbytes)
+        window_runs = max(1, len(self._window) // run_rows)
         order = self._permutation(-(-self.n_samples // run_rows))
         for first in range(0, len(order), window_runs):
             stop = 0
             for run in np.sort(order[first : first + window_runs]):
                 rows = self._rows[run * run_rows : (run + 1) * run_rows]
                 start, stop = stop, stop + len(rows)
-                window[start:stop] = rows
-            yield window[:stop]
+                self._window[start:stop] = rows
+            yield self._window[:stop]
 
     def _gather(self, window, index, rows):
         """Write the rows that ``index`` names to the rows ``rows`` of the batch."""
