@@ -57,11 +57,11 @@ class ContractiveAutoencoderClassifier(
 
     n_tangents : int, default=8
         Number of tangents at each sample: the leading right singular vectors of the
-        pretrained encoder's Jacobian. From 1 to the smallest of the numbers of features
-        and of units by layer. Only used if ``tangent_weight > 0``; they take
-        ``4 * n_tangents * n_features`` bytes for each labelled sample (twice as many if
-        ``precision="float64"``), and make a step of fine-tuning about
-        ``1 + n_tangents`` times as expensive.
+        pretrained encoder's Jacobian, found by subspace iteration once. From 1 to the
+        smallest of the numbers of features and of units by layer. Only used if
+        ``tangent_weight > 0``. They take ``4 * n_tangents * n_features`` bytes for each
+        labelled sample, twice as many if ``precision="float64"``, and a step takes up
+        to ``1 + n_tangents`` times as long.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes ``{label: weight}``, in [0, inf); of those not named, 1.
@@ -395,6 +395,7 @@ class ContractiveAutoencoderClassifier(
         transformer = self.transformer_
         encoder = transformer._fitted_architecture
         device = resolve_device(self.device)
+        seed = rng.randint(np.iinfo(np.int32).max)
         trainer = finetuning.FineTuner(
             finetuning.ClassifierArchitecture(
                 (*encoder.sizes, len(self.classes_)), encoder.activation
@@ -404,7 +405,7 @@ class ContractiveAutoencoderClassifier(
             transformer.encoder_coefs_,
             transformer.encoder_intercepts_,
             weights=weights,
-            tangents=self._tangents(X) if self.tangent_weight > 0 else None,
+            tangents=self._tangents(X, seed) if self.tangent_weight > 0 else None,
             tangent_weight=float(self.tangent_weight),
             alpha=float(self.alpha),
             optimizer=self.solver,
@@ -412,7 +413,7 @@ class ContractiveAutoencoderClassifier(
             batch_size=self._batch_size(len(X)),
             precision=transformer._usable_precision(device),
             device=device,
-            seed=rng.randint(np.iinfo(np.int32).max),
+            seed=seed,
         )
         names = ["cross_entropy", "objective"]
         names += ["tangent"] if self.tangent_weight > 0 else []
@@ -426,18 +427,15 @@ class ContractiveAutoencoderClassifier(
             {name: np.empty(0) for name in names},
         )
 
-    def _tangents(self, X):
+    def _tangents(self, X, seed):
         """Return the tangents at each sample, (n_samples, n_tangents, n_features)."""
         transformer = self.transformer_
         wide = transformer.precision == "float64"
-        architecture = transformer._fitted_architecture
+        sizes = transformer._fitted_architecture.sizes
         return transformer._map_rows(
-            geometry.tangent_bases(int(self.n_tangents)),
+            geometry.leading_tangents(int(self.n_tangents), seed),
             X.astype(np.float64 if wide else np.float32, copy=False),
-            entries_per_row=max(
-                geometry.entries_per_row(architecture),
-                self.n_tangents * self.n_features_in_,
-            ),
+            entries_per_row=geometry.tangent_entries(self.n_tangents, sizes),
         )
 
     def _fitted_attributes(self, training):
