@@ -285,6 +285,7 @@ def test_objective_decreases(precision, optimizer, with_tangents, make_tuner):
         tangent_weight=0.1,
         precision=precision,
         optimizer=optimizer,
+        learning_rate=0.05,
         alpha=1e-5,
     )
     reports = run(tuner, 60)
