@@ -2,11 +2,8 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
@@ -25,6 +22,7 @@ from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks
+from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._version import __version__
 from .engine import inference
 from .engine.activations import ACTIVATIONS
@@ -41,11 +39,6 @@ from .engine.network import Architecture, Parameters
 from .engine.optimizer import OPTIMIZERS
 from .engine.penalties import contraction, entries_per_row, jacobian
 from .engine.training import Trainer
-
-# The learning rate is multiplied by the factor each time that the objective stops
-# improving; after the last reduction, training has converged.
-_REDUCTION_FACTOR = 0.3
-_N_REDUCTIONS = 3
 
 # Data of other types are converted to the first, as a whole.
 _TYPES = (np.float64, np.float32, np.uint8)
@@ -73,18 +66,6 @@ _RESUMES_WITH = (
     "validation_fraction",
     "precision",
 )
-
-
-@contextmanager
-def _all_or_nothing(estimator):
-    """Restore all attributes if the block raises."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
 
 
 def _early_stopping_is_off(estimator):
@@ -131,87 +112,10 @@ def _split(X, fraction, seed):
     return [RowSubset(X, np.flatnonzero(rows)) for rows in (~held_out, held_out)]
 
 
-class _Plateau:
-    """Counts epochs without improvement; says when to slow down and when to stop.
-
-    Parameters
-    ----------
-    tol : float
-        Relative improvement that counts as one.
-    patience : int
-        Number of epochs to wait for it.
-    negligible : float
-        An improvement by less than ``tol`` times this counts as none in any case.
-    """
-
-    def __init__(
-        self, tol, patience, negligible, *, best=np.inf, n_waited=0, n_reductions=0
-    ):
-        self.tol = tol
-        self.patience = patience
-        self.negligible = negligible
-        self.best = best
-        self.n_waited = n_waited
-        self.n_reductions = n_reductions
-
-    def update(self, value):
-        """Take the newest value of the watched loss."""
-        needed = self.tol * max(abs(self.best), self.negligible)
-        if np.isinf(self.best) or value < self.best - needed:
-            self.best = value
-            self.n_waited = 0
-            return
-        self.n_waited += 1
-        if self.n_waited >= self.patience:
-            self.n_waited = 0
-            self.n_reductions += 1
-
-    @property
-    def factor(self):
-        """Factor of the initial learning rate."""
-        return _REDUCTION_FACTOR ** min(self.n_reductions, _N_REDUCTIONS)
-
-    @property
-    def converged(self):
-        return self.n_reductions > _N_REDUCTIONS
-
-    def state(self):
-        return {
-            "best": float(self.best),
-            "n_waited": self.n_waited,
-            "n_reductions": self.n_reductions,
-        }
-
-
-class _Progress(NamedTuple):
-    """What a training has come to, replaced as a whole so that it always fits."""
-
-    n_epochs: int  # of this call; curves may be longer by an interrupted one
-    kept: object  # snapshot of the parameters to return
-    lowest: float  # the watched loss of the snapshot
-
-
-@dataclass
-class _Training:
-    """A training that runs: what `fit` keeps from one epoch to the next."""
-
-    trainer: Trainer
-    reports: Iterator
-    plateau: _Plateau
-    progress: _Progress
-    curves: dict  # name → values of this call, one per epoch
-    earlier_curves: dict  # name → array of the values of earlier calls
-    fingerprint: str  # of the data and the settings
-
-    @property
-    def n_epochs(self):
-        """Number of epochs over all calls."""
-        return len(self.earlier_curves["objective"]) + self.progress.n_epochs
-
-
 class ContractiveAutoencoderTransformer(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    EpochsMixin,
     CallbackSupportMixin,
     BaseEstimator,
 ):
@@ -559,7 +463,7 @@ class ContractiveAutoencoderTransformer(
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         continues = self.warm_start and self.__sklearn_is_fitted__()
-        with _all_or_nothing(self):
+        with all_or_nothing(self):
             data, validation_data, rng = self._validated(X, continues)
             with self._explained_divergence(data):
                 training = self._start(data, rng, continues, validation_data)
@@ -616,7 +520,7 @@ class ContractiveAutoencoderTransformer(
         # _fit_context leaves this out when the estimator is fitted.
         self._validate_params()
         continues = self.__sklearn_is_fitted__()
-        with _all_or_nothing(self):
+        with all_or_nothing(self):
             data, _, rng = self._validated(X, continues)
             with self._explained_divergence(data):
                 training = self._start(data, rng, continues, keeps_optimizer=True)
@@ -705,7 +609,7 @@ class ContractiveAutoencoderTransformer(
             lowest = trainer.mean_objective(validation_data)
         if resumes or (state and keeps_optimizer and state["solver"] == self.solver):
             trainer.restore(state["trainer"])
-        plateau = _Plateau(
+        plateau = Plateau(
             self.tol,
             self.n_iter_no_change,
             # A model this good is as good as perfect; or its error is mere rounding.
@@ -725,11 +629,11 @@ class ContractiveAutoencoderTransformer(
         n_earlier = len(earlier_curves["objective"])
         for name in names:
             earlier_curves.setdefault(name, np.full(n_earlier, np.nan))
-        return _Training(
+        return Training(
             trainer,
             trainer.epochs(),
             plateau,
-            _Progress(0, kept, lowest),
+            Progress(0, kept, lowest),
             {name: [] for name in earlier_curves},
             earlier_curves,
             fingerprint,
@@ -764,31 +668,6 @@ class ContractiveAutoencoderTransformer(
         for part in parts:
             digest.update(np.ascontiguousarray(part))
         return digest.hexdigest()
-
-    def _run_epochs(self, training, validation_data, context, X, y):
-        """Train until it is enough; return why: the name of what ended it."""
-        try:
-            for _ in range(self.max_iter):
-                task = context.subcontext(task_name="epoch")
-                task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-                loss = self._run_epoch(training, validation_data)
-                training.plateau.update(loss)
-                training.trainer.scale_learning_rate(training.plateau.factor)
-                stop = task.call_on_fit_task_end(
-                    estimator=self,
-                    X=X,
-                    y=y,
-                    reconstruction_attributes=lambda: self._fitted_attributes(training),
-                )
-                if stop:
-                    return "callback"
-                if training.plateau.converged:
-                    return "convergence"
-        except KeyboardInterrupt:
-            if training.progress.n_epochs == 0:
-                raise
-            return "interrupt"
-        return "max_iter"
 
     def _state(self, training):
         """Return what a later call needs to go on exactly."""
@@ -831,34 +710,11 @@ class ContractiveAutoencoderTransformer(
             )
         return tuple(map(int, sizes))
 
-    def _batch_size(self, n_samples):
-        if self.batch_size != "auto":
-            return int(self.batch_size)
-        # Enough rows for the matrix products to be efficient, but at least 16 steps
-        # an epoch, and enough rows for a steady gradient where data are few.
-        return int(np.clip(n_samples // 16, 16, 1024))
-
-    def _run_epoch(self, training, validation_data=None):
-        """Train for one epoch; return the loss to watch."""
-        report = next(training.reports)
-        loss = report.objective
-        if validation_data is not None:
-            loss = training.trainer.mean_objective(validation_data)
-        values = report._asdict()
-        values["validation_loss"] = np.nan if validation_data is None else loss
-        values["curvature"] = report.curvature if self.gamma > 0 else np.nan
-        values = {name: values[name] for name in training.curves}
-        n_epochs, kept, lowest = training.progress
-        if validation_data is None or loss < lowest:
-            kept, lowest = training.trainer.snapshot(), loss
-        for name, value in values.items():
-            training.curves[name].append(value)
-        training.progress = _Progress(n_epochs + 1, kept, lowest)
-        if self.verbose:
-            values["learning_rate"] = training.trainer.current_learning_rate
-            text = ", ".join(f"{name} = {value:.6g}" for name, value in values.items())
-            print(f"Epoch {training.n_epochs}: {text}")
-        return loss
+    def _values(self, report):
+        values = super()._values(report)
+        if self.gamma == 0:
+            values["curvature"] = np.nan
+        return values
 
     def _fitted_attributes(self, training):
         n_epochs, kept, _ = training.progress

@@ -105,18 +105,14 @@ def make_gradient(architecture, flat, **kwargs):
     return kind(architecture, flat, **kwargs)
 
 
-class _Gradient:
-    """What both kinds share: the parameters, their gradient, the arithmetic.
+class FlatGradient:
+    """What all kinds share: a flat vector of parameters, its gradient, weight decay.
 
     Parameters
     ----------
-    architecture : Architecture
+    architecture : Architecture or ClassifierArchitecture
     flat : Tensor of shape (n_parameters,)
         The parameters, read anew at every call.
-    loss : str
-        A key of ``LOSSES``.
-    lam : float
-        Weight λ >= 0 of the contraction.
     batch_size : int
         The largest number of rows in a batch.
     dtype : torch.dtype
@@ -124,42 +120,14 @@ class _Gradient:
         that of ``flat``, parameters and gradient are cast from and to the latter's.
     alpha : float, default=0.0
         Weight >= 0 of the sum of all squared weights (weight decay).
-    gamma, sigma, n_projections, generator
-        As in `objective`.
     """
 
-    def __init__(
-        self,
-        architecture,
-        flat,
-        *,
-        loss,
-        lam,
-        batch_size,
-        dtype,
-        alpha=0.0,
-        gamma=0.0,
-        sigma=0.0,
-        n_projections=None,
-        generator=None,
-    ):
+    def __init__(self, architecture, flat, *, batch_size, dtype, alpha=0.0):
         self.architecture = architecture
         self.flat = flat
-        self.loss = LOSSES[loss]
-        self.lam = lam
         self.alpha = alpha
-        self.gamma = gamma
         self.batch_size = batch_size
         self.dtype = dtype
-        self.output = ACTIVATIONS[architecture.output_activation]
-        self.settings = {
-            "loss": loss,
-            "lam": lam,
-            "gamma": gamma,
-            "sigma": sigma,
-            "n_projections": n_projections,
-        }
-        self.generator = generator
         self.gradient = torch.zeros_like(flat)
         self._n_weights = architecture.n_weights()
 
@@ -170,22 +138,67 @@ class _Gradient:
         return self.batch_size * max(map(math.prod, pairwise(sizes)))
 
     def __call__(self, x, target=None):
-        """Compute the gradient on a batch, which should reconstruct ``target``."""
+        """Compute the gradient on a batch, whose output should be ``target``."""
         terms = self._evaluate(x, x if target is None else target)
         if self.alpha > 0:
             n_weights = self._n_weights
             self.gradient[:n_weights].add_(self.flat[:n_weights], alpha=2 * self.alpha)
         return terms
 
-    def total(self, terms):
-        """Return the objective of which these are the terms, but for weight decay."""
-        reconstruction, penalty, curvature = terms
-        return reconstruction + self.lam * penalty + self.gamma * curvature
-
     def weight_decay(self):
         """Return alpha times the sum of all squared weights, a scalar tensor."""
         weights = self.flat[: self._n_weights]
         return self.alpha * torch.dot(weights, weights)
+
+
+class _Gradient(FlatGradient):
+    """What both kinds of an autoencoder's gradient share.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    flat : Tensor of shape (n_parameters,)
+    loss : str
+        A key of ``LOSSES``.
+    lam : float
+        Weight λ >= 0 of the contraction.
+    gamma, sigma, n_projections, generator
+        As in `objective`.
+    **kwargs
+        As in `FlatGradient`.
+    """
+
+    def __init__(
+        self,
+        architecture,
+        flat,
+        *,
+        loss,
+        lam,
+        gamma=0.0,
+        sigma=0.0,
+        n_projections=None,
+        generator=None,
+        **kwargs,
+    ):
+        super().__init__(architecture, flat, **kwargs)
+        self.loss = LOSSES[loss]
+        self.lam = lam
+        self.gamma = gamma
+        self.output = ACTIVATIONS[architecture.output_activation]
+        self.settings = {
+            "loss": loss,
+            "lam": lam,
+            "gamma": gamma,
+            "sigma": sigma,
+            "n_projections": n_projections,
+        }
+        self.generator = generator
+
+    def total(self, terms):
+        """Return the objective of which these are the terms, but for weight decay."""
+        reconstruction, penalty, curvature = terms
+        return reconstruction + self.lam * penalty + self.gamma * curvature
 
 
 class AutogradGradient(_Gradient):

@@ -37,7 +37,7 @@ class EpochReport(NamedTuple):
 
 
 @isolated
-def _train_one_epoch(gradient, optimizer, batches, corrupt):
+def _train_one_epoch(gradient, optimizer, batches, corrupt, report_type):
     sums = []
     with threads_for(gradient.work):
         for batch in batches:
@@ -48,7 +48,7 @@ def _train_one_epoch(gradient, optimizer, batches, corrupt):
     last = torch.stack([gradient.weight_decay(), gradient.flat.sum()]).to(sums[0])
     *terms, decay, parameters = torch.cat([torch.stack(sums).sum(dim=0), last]).tolist()
     terms = [term / batches.n_samples for term in terms]
-    report = EpochReport(*terms, gradient.total(terms) + decay)
+    report = report_type(*terms, gradient.total(terms) + decay)
     if not math.isfinite(report.objective + parameters):
         raise FloatingPointError(
             f"the objective is {report.objective} and the parameters' sum {parameters}"
@@ -60,22 +60,27 @@ def _no_corruption(x):
     return x
 
 
-def train(gradient, optimizer, batches, corrupt=_no_corruption):
+def train(
+    gradient, optimizer, batches, corrupt=_no_corruption, report_type=EpochReport
+):
     """Minimise the objective by mini-batch steps.
 
     Parameters
     ----------
-    gradient : ClosedFormGradient or AutogradGradient
+    gradient : FlatGradient
     optimizer : Adam or Muon
         On ``gradient.flat`` and ``gradient.gradient``.
-    batches : iterable of Tensor
-        One epoch per iteration, with an attribute ``n_samples``.
+    batches : iterable
+        One epoch per iteration, with an attribute ``n_samples``. A batch is what the
+        gradient takes as the target.
     corrupt : callable, default=identity
-        ``corrupt(batch)`` is what the network sees in place of the batch.
+        ``corrupt(batch)`` is what the network sees: its input.
+    report_type : type, default=EpochReport
+        A named tuple of the gradient's terms and "objective".
 
     Yields
     ------
-    report : EpochReport
+    report : report_type
         After each epoch, without end. Between two of them the caller may read or set
         the parameters (``gradient.flat``) and the learning rate.
 
@@ -85,11 +90,59 @@ def train(gradient, optimizer, batches, corrupt=_no_corruption):
         If the objective or a parameter became infinite or NaN.
     """
     while True:
-        yield _train_one_epoch(gradient, optimizer, batches, corrupt)
+        yield _train_one_epoch(gradient, optimizer, batches, corrupt, report_type)
 
 
-class Trainer:
-    """Parameters, gradient, optimiser and batches of one training run.
+def check_weights(dtype, **weights):
+    """Raise FloatingPointError if the weight of a term is too large to compute with."""
+    for name, weight in weights.items():
+        if weight > torch.finfo(dtype).max / 4:
+            raise FloatingPointError(f"{name}={weight} is too large for {dtype}")
+
+
+class TrainingRun:
+    """What every training run can do.
+
+    It has an ``architecture``, a ``gradient``, an ``optimizer`` and the initial
+    ``learning_rate``.
+    """
+
+    def scale_learning_rate(self, factor):
+        """Set the learning rate to ``factor`` times the initial one."""
+        self.optimizer.learning_rate = factor * self.learning_rate
+
+    @property
+    def current_learning_rate(self):
+        return self.optimizer.learning_rate
+
+    def _flatten(self, arrays):
+        tensors = [[as_tensor(a) for a in group] for group in arrays]
+        return self.architecture.flatten(Parameters(*tensors))
+
+    @isolated
+    def snapshot(self, arrays=None):
+        """Return a copy of the parameters or of ``arrays``, for `arrays` later."""
+        if arrays is None:
+            return self.gradient.flat.clone()
+        return self._flatten(arrays).to(self.gradient.flat)
+
+    @isolated
+    def arrays(self, snapshot=None):
+        """Return the parameters (or a snapshot of them) as `Parameters` of ndarray.
+
+        The arrays own their memory, those of tied decoder weights too.
+        """
+        flat = self.gradient.flat if snapshot is None else snapshot
+        return Parameters(
+            *(
+                [block.cpu().numpy().copy(order="C") for block in group]
+                for group in self.architecture.view(flat)
+            )
+        )
+
+
+class Trainer(TrainingRun):
+    """Parameters, gradient, optimiser and batches of an autoencoder's training.
 
     Parameters
     ----------
@@ -154,9 +207,7 @@ class Trainer:
         self.generator = make_generator(seed)
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
-        for name, weight in [("lam", lam), ("gamma", gamma), ("alpha", alpha)]:
-            if weight > torch.finfo(wide).max / 4:
-                raise FloatingPointError(f"{name}={weight} is too large for {wide}")
+        check_weights(wide, lam=lam, gamma=gamma, alpha=alpha)
         self.batches = ShuffledBatches(
             X,
             batch_size=batch_size,
@@ -203,39 +254,6 @@ class Trainer:
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `train`."""
         return train(self.gradient, self.optimizer, self.batches, self._corrupt)
-
-    def scale_learning_rate(self, factor):
-        """Set the learning rate to ``factor`` times the initial one."""
-        self.optimizer.learning_rate = factor * self.learning_rate
-
-    @property
-    def current_learning_rate(self):
-        return self.optimizer.learning_rate
-
-    def _flatten(self, arrays):
-        tensors = [[as_tensor(a) for a in group] for group in arrays]
-        return self.architecture.flatten(Parameters(*tensors))
-
-    @isolated
-    def snapshot(self, arrays=None):
-        """Return a copy of the parameters or of ``arrays``, for `arrays` later."""
-        if arrays is None:
-            return self.gradient.flat.clone()
-        return self._flatten(arrays).to(self.gradient.flat)
-
-    @isolated
-    def arrays(self, snapshot=None):
-        """Return the parameters (or a snapshot of them) as `Parameters` of ndarray.
-
-        The arrays own their memory, those of tied decoder weights too.
-        """
-        flat = self.gradient.flat if snapshot is None else snapshot
-        return Parameters(
-            *(
-                [block.cpu().numpy().copy(order="C") for block in group]
-                for group in self.architecture.view(flat)
-            )
-        )
 
     @isolated
     def mean_objective(self, X):

@@ -219,3 +219,49 @@ def test_settings_of_other_code_do_not_matter_to_the_noise(make_problem):
         results.append(step(architecture, parameters, x))
     torch.set_rng_state(before)
     torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+# Subspace iteration
+
+
+def tangents_of(n_components, architecture, flat, x, seed=0):
+    function = geometry.leading_tangents(n_components, seed)
+    return function(architecture, architecture.view(flat), x)
+
+
+def projections(vectors):
+    return vectors.mT @ vectors
+
+
+@pytest.mark.parametrize("sizes", [(6, 4), (5, 8), (6, 5, 3), (3, 9, 4)], ids=str)
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softplus"])
+def test_leading_tangents_of_small_layers_are_exact(sizes, activation, make_problem):
+    architecture = Architecture(sizes, activation)
+    flat, x = make_problem(architecture)
+    for n_components in range(1, min(sizes) + 1):
+        expected = geometry.tangent_bases(n_components)(
+            architecture, architecture.view(flat), x
+        )
+        actual = tangents_of(n_components, architecture, flat, x)
+        assert actual.shape == expected.shape
+        torch.testing.assert_close(
+            (actual * expected).sum(dim=2).abs(), torch.ones(7, n_components).double()
+        )
+
+
+def test_leading_tangents_of_large_layers(make_problem):
+    architecture = Architecture((60, 80))
+    flat, x = make_problem(architecture)
+    # A spectrum that falls by 10% from value to value: the ninth after the leading five
+    # is at a quarter of them.
+    weight = architecture.view(flat).encoder_weights[0]
+    u, _, vh = torch.linalg.svd(weight, full_matrices=False)
+    weight.copy_(u * 0.9 ** torch.arange(60) @ vh)
+    exact = geometry.tangent_bases(5)(architecture, architecture.view(flat), x)
+    actual = tangents_of(5, architecture, flat, x)
+    identity = torch.eye(5, dtype=torch.float64).expand(7, 5, 5)
+    torch.testing.assert_close(actual @ actual.mT, identity)
+    difference = projections(actual) - projections(exact)
+    assert torch.linalg.matrix_norm(difference).max() < 0.02
+    # A seed makes it reproducible.
+    assert torch.equal(actual, tangents_of(5, architecture, flat, x))

@@ -1,0 +1,535 @@
+"""A classifier that starts from a contractive autoencoder."""
+
+import warnings
+from contextlib import contextmanager
+from copy import deepcopy
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._compat import CallbackSupportMixin, with_callbacks
+from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
+from ._transformer import ContractiveAutoencoderTransformer
+from .engine import finetuning, geometry, inference
+from .engine.device import resolve_device
+from .engine.network import Parameters
+from .engine.optimizer import OPTIMIZERS
+
+_FLOATS = (np.float64, np.float32)
+
+
+class ContractiveAutoencoderClassifier(
+    ClassifierMixin, EpochsMixin, CallbackSupportMixin, BaseEstimator
+):
+    r"""Neural network classifier, pretrained as a contractive autoencoder.
+
+    A contractive autoencoder is fitted to all samples, with labels and without. Its
+    encoder, with a softmax layer on top, is then fine-tuned on those with labels: it
+    minimises their mean cross-entropy [1]_. With ``tangent_weight > 0`` it is the
+    Manifold Tangent Classifier [2]_, whose objective has the penalty
+
+    .. math::
+        \mathrm{tangent\_weight} \sum_{u \in B(x)}
+        \left\| \frac{\partial o}{\partial x}(x) \, u \right\|^2
+
+    on changes of the class probabilities o along the tangents B(x) of the manifold
+    near which the data lie, as the autoencoder has learned it.
+
+    Parameters
+    ----------
+    transformer : ContractiveAutoencoderTransformer, FrozenEstimator or None, \
+            default=None
+        What to pretrain: a clone of it is fitted. None is one with default parameters.
+        To start from an autoencoder that is fitted already, pass it as
+        ``FrozenEstimator(fitted)``; it isn't changed. Fine-tuning has the transformer's
+        ``precision``.
+
+    tangent_weight : float, default=0.0
+        Weight β of the tangent penalty, in [0, inf).
+
+    n_tangents : int, default=8
+        Number of tangents at each sample: the leading right singular vectors of the
+        pretrained encoder's Jacobian, found by subspace iteration once. From 1 to the
+        smallest of the numbers of features and of units by layer. Only used if
+        ``tangent_weight > 0``. They take ``4 * n_tangents * n_features`` bytes for each
+        labelled sample, twice as many if ``precision="float64"``, and a step takes up
+        to ``1 + n_tangents`` times as long.
+
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes ``{label: weight}``, in [0, inf); of those not named, 1.
+        "balanced" makes them inversely proportional to the numbers of labelled samples.
+        Only their ratios matter. A weight of 2 is the same as having each sample of the
+        class twice, up to the random composition of batches.
+
+    alpha : float, default=0.0
+        Weight of the sum of all squared weights (weight decay) in fine-tuning, in
+        [0, inf).
+
+    solver : {"adam", "muon"}, default="muon"
+        Optimiser of fine-tuning; see `ContractiveAutoencoderTransformer`.
+
+    learning_rate_init : float, default=0.005
+        Initial learning rate of fine-tuning, in (0, inf). It is multiplied by 0.3 each
+        time that the objective stops improving, three times in all.
+
+    batch_size : int or "auto", default="auto"
+        Number of labelled samples of a gradient step. "auto" is a sixteenth of them,
+        but at least 16 and at most 1024.
+
+    max_iter : int, default=200
+        Maximum number of epochs of fine-tuning. In [1, inf).
+
+    tol : float, default=1e-3
+        Improvement of the objective that counts as one, relative to the objective
+        where that is above 1. In [0, inf).
+
+    n_iter_no_change : int, default=5
+        Number of epochs without an improvement by ``tol`` after which the learning
+        rate is reduced or, after the third reduction, training has converged.
+
+    early_stopping : bool, default=False
+        Whether to watch the cross-entropy on held-out labelled samples in place of the
+        objective on the training samples, and to return the parameters for which it
+        was lowest. The autoencoder is fitted to the held-out samples too, without
+        their labels.
+
+    validation_fraction : float, default=0.1
+        Fraction of the labelled samples to hold out, in (0, 1), the same for each
+        class. Only used if ``early_stopping=True``.
+
+    device : str, default="auto"
+        Where to fine-tune and predict: "cpu", "cuda", "cuda:<index>", "mps", or "auto"
+        for CUDA if there is a GPU and the CPU otherwise. The transformer has its own.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the transformer, unless that has a ``random_state`` of its own, the order
+        of the samples and the held-out samples. Pass an int for reproducible results.
+        See :term:`Glossary <random_state>`.
+
+    verbose : bool or int, default=False
+        Whether to print the terms of the objective and the learning rate after each
+        epoch of fine-tuning, and why that ended. The transformer has its own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels, sorted.
+
+    transformer_ : ContractiveAutoencoderTransformer
+        The pretrained autoencoder.
+
+    coefs_ : list of ndarray of shape (fan_in, fan_out)
+        The weights by layer, after fine-tuning: those of the encoder and, last, of the
+        softmax layer.
+
+    intercepts_ : list of ndarray of shape (fan_out,)
+        The biases by layer.
+
+    loss_curve_ : ndarray of shape (n_iter_,)
+        Objective of each epoch of fine-tuning: the mean over its batches, as met while
+        training.
+
+    history_ : dict of ndarray of shape (n_iter_,)
+        Curves of "cross_entropy", of "tangent" (the penalty, without its weight) if
+        ``tangent_weight > 0``, and of "validation_loss" if ``early_stopping=True``.
+
+    n_iter_ : int
+        Number of epochs of fine-tuning run.
+
+    n_features_in_ : int
+        Number of features seen during :term:`fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during :term:`fit`. Defined only when `X` has feature
+        names that are all strings.
+
+    See Also
+    --------
+    ContractiveAutoencoderTransformer : The features alone, for any other classifier.
+    sklearn.neural_network.MLPClassifier : The same network without pretraining.
+
+    Notes
+    -----
+    The label −1 marks samples without a label, as everywhere in
+    `sklearn.semi_supervised`; but where it is one of only two labels, it is a class, as
+    in all other classifiers. Unlabelled samples are of no use to a `FrozenEstimator`.
+
+    The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
+    there is none.
+
+    References
+    ----------
+    .. [1] S. Rifai, P. Vincent, X. Muller, X. Glorot and Y. Bengio, "Contractive
+       Auto-Encoders: Explicit Invariance During Feature Extraction", ICML 2011.
+    .. [2] S. Rifai, Y. Dauphin, P. Vincent, Y. Bengio and X. Muller, "The Manifold
+       Tangent Classifier", NIPS 2011.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> from skcae import ContractiveAutoencoderClassifier
+    >>> X_train, X_test, y_train, y_test = train_test_split(
+    ...     *load_digits(return_X_y=True), random_state=0
+    ... )
+    >>> y_train[200:] = -1  # no label
+    >>> model = make_pipeline(
+    ...     MinMaxScaler(), ContractiveAutoencoderClassifier(random_state=0)
+    ... ).fit(X_train, y_train)
+    >>> model.score(X_test, y_test) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "transformer": [ContractiveAutoencoderTransformer, FrozenEstimator, None],
+        "tangent_weight": [Interval(Real, 0, None, closed="left")],
+        "n_tangents": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "solver": [StrOptions(set(OPTIMIZERS))],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        transformer=None,
+        *,
+        tangent_weight=0.0,
+        n_tangents=8,
+        class_weight=None,
+        alpha=0.0,
+        solver="muon",
+        learning_rate_init=0.005,
+        batch_size="auto",
+        max_iter=200,
+        tol=1e-3,
+        n_iter_no_change=5,
+        early_stopping=False,
+        validation_fraction=0.1,
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.transformer = transformer
+        self.tangent_weight = tangent_weight
+        self.n_tangents = n_tangents
+        self.class_weight = class_weight
+        self.alpha = alpha
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y):
+        """Fit the autoencoder to all samples and the classifier to the labelled ones.
+
+        Ctrl-C stops the phase that runs, the autoencoder's training or fine-tuning,
+        with a warning, and keeps its last finished epoch. Callbacks see the epochs of
+        fine-tuning.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data. It is not modified.
+        y : array-like of shape (n_samples,)
+            Class labels; −1 for samples without one, unless it is one of only two
+            labels.
+
+        Returns
+        -------
+        self : ContractiveAutoencoderClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are invalid, if there are labels of fewer than
+            two classes, or if an objective becomes infinite or NaN. An estimator that
+            was fitted before stays as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If fine-tuning or the autoencoder's training reached its ``max_iter``
+            before it converged.
+        UserWarning
+            If training was interrupted, and whatever else the transformer warns of.
+        """
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        with all_or_nothing(self):
+            # All that can be wrong is found out before the hours of training.
+            rows, labelled, labels = self._validated(X, y)
+            rng = check_random_state(self.random_state)
+            data, validation_data = self._labelled_data(rows, labelled, labels, rng)
+            resolve_device(self.device)
+            self.transformer_ = self._pretrained(X, rng)
+            with self._explained_divergence():
+                training = self._start(data, rng)
+                why = self._run_epochs(training, validation_data, context, X, y)
+            vars(self).update(self._fitted_attributes(training))
+        if self.verbose:
+            print(f"Stopped after {self.n_iter_} epochs: {why}")
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=dict
+        )
+        if why == "max_iter":
+            warnings.warn(
+                f"Maximum iterations ({self.max_iter}) of fine-tuning reached and the "
+                "optimization hasn't converged yet. Increase max_iter or tol.",
+                ConvergenceWarning,
+            )
+        elif why == "interrupt":
+            warnings.warn("Fine-tuning interrupted by user.")
+        return self
+
+    def _validated(self, X, y):
+        """Return X, the numbers of the labelled rows and their classes' numbers."""
+        X, y = validate_data(self, X, y, dtype=[*_FLOATS, np.uint8], order="C")
+        has_label = np.ones(len(y), dtype=bool)
+        # An array of strings can't be compared to a number.
+        if y.dtype.kind not in "US":
+            has_label = np.asarray(y != -1, dtype=bool)
+        if not has_label.all() and len(set(y[has_label])) == 1:
+            has_label[:] = True
+        labelled = np.flatnonzero(has_label)
+        if len(labelled) == 0:
+            raise ValueError("y has no labels: all of them are -1.")
+        check_classification_targets(y[labelled])
+        self.classes_, labels = np.unique(y[labelled], return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs labels of at least two classes. Got one "
+                f"class only: {self.classes_[0]!r}."
+            )
+        return X, labelled, labels
+
+    def _labelled_data(self, X, labelled, labels, rng):
+        """Return (rows, labels, weights) to train on, and those held out or None."""
+        weights = compute_class_weight(
+            self.class_weight, classes=self.classes_, y=self.classes_[labels]
+        )
+        if not (np.isfinite(weights).all() and weights.min() >= 0 < weights.max()):
+            raise ValueError(
+                "class_weight must be weights in the range [0, inf), not all of them "
+                f"zero. Got {self.class_weight!r} instead."
+            )
+        parts = [np.arange(len(labelled))]
+        if self.early_stopping:
+            parts = train_test_split(
+                *parts,
+                test_size=self.validation_fraction,
+                stratify=labels,
+                random_state=rng.randint(np.iinfo(np.int32).max),
+            )
+        data, *held_out = (
+            (X[labelled[part]], labels[part], weights[labels[part]]) for part in parts
+        )
+        return data, held_out[0] if held_out else None
+
+    def _pretrained(self, X, rng):
+        """Return the fitted autoencoder to start from."""
+        seed = rng.randint(np.iinfo(np.int32).max)
+        if isinstance(self.transformer, FrozenEstimator):
+            # A copy, as the user may fit the original to something else.
+            transformer = deepcopy(self.transformer.estimator)
+            if not isinstance(transformer, ContractiveAutoencoderTransformer):
+                raise ValueError(
+                    "transformer must be a ContractiveAutoencoderTransformer or a "
+                    f"FrozenEstimator of one. Got {self.transformer!r} instead."
+                )
+            transformer._validate_rows(X)
+            self._check_n_tangents(transformer._fitted_architecture.sizes)
+            return transformer
+        if self.transformer is None:
+            transformer = ContractiveAutoencoderTransformer()
+        else:
+            transformer = clone(self.transformer)
+        if transformer.random_state is None:
+            transformer.set_params(random_state=seed)
+        self._check_n_tangents((self.n_features_in_, *transformer._hidden_sizes()))
+        return transformer.fit(X)
+
+    def _check_n_tangents(self, sizes):
+        if self.tangent_weight > 0 and self.n_tangents > min(sizes):
+            raise ValueError(
+                f"n_tangents must be at most {min(sizes)}, the smallest of the numbers "
+                f"of features and of units by layer {tuple(sizes)}. Got "
+                f"{self.n_tangents} instead."
+            )
+
+    def _start(self, data, rng):
+        """Return the training to run."""
+        X, labels, weights = data
+        transformer = self.transformer_
+        encoder = transformer._fitted_architecture
+        device = resolve_device(self.device)
+        seed = rng.randint(np.iinfo(np.int32).max)
+        trainer = finetuning.FineTuner(
+            finetuning.ClassifierArchitecture(
+                (*encoder.sizes, len(self.classes_)), encoder.activation
+            ),
+            X,
+            labels,
+            transformer.encoder_coefs_,
+            transformer.encoder_intercepts_,
+            weights=weights,
+            tangents=self._tangents(X, seed) if self.tangent_weight > 0 else None,
+            tangent_weight=float(self.tangent_weight),
+            alpha=float(self.alpha),
+            optimizer=self.solver,
+            learning_rate=float(self.learning_rate_init),
+            batch_size=self._batch_size(len(X)),
+            precision=transformer._usable_precision(device),
+            device=device,
+            seed=seed,
+        )
+        names = ["cross_entropy", "objective"]
+        names += ["tangent"] if self.tangent_weight > 0 else []
+        names += ["validation_loss"] if self.early_stopping else []
+        return Training(
+            trainer,
+            trainer.epochs(),
+            Plateau(self.tol, self.n_iter_no_change, negligible=1.0),
+            Progress(0, trainer.snapshot(), np.inf),
+            {name: [] for name in names},
+            {name: np.empty(0) for name in names},
+        )
+
+    def _tangents(self, X, seed):
+        """Return the tangents at each sample, (n_samples, n_tangents, n_features)."""
+        transformer = self.transformer_
+        wide = transformer.precision == "float64"
+        sizes = transformer._fitted_architecture.sizes
+        return transformer._map_rows(
+            geometry.leading_tangents(int(self.n_tangents), seed),
+            X.astype(np.float64 if wide else np.float32, copy=False),
+            entries_per_row=geometry.tangent_entries(self.n_tangents, sizes),
+        )
+
+    def _fitted_attributes(self, training):
+        n_epochs, kept, _ = training.progress
+        arrays = training.trainer.arrays(kept)
+        history = {
+            name: np.array(values[:n_epochs])
+            for name, values in training.curves.items()
+        }
+        return {
+            "coefs_": arrays.encoder_weights + arrays.decoder_weights,
+            "intercepts_": arrays.encoder_biases + arrays.decoder_biases,
+            "loss_curve_": history.pop("objective"),
+            "history_": history,
+            "n_iter_": n_epochs,
+            "_activation": training.trainer.architecture.activation,
+        }
+
+    @contextmanager
+    def _explained_divergence(self):
+        try:
+            yield
+        except FloatingPointError as error:
+            raise ValueError(
+                f"Fine-tuning diverged: {error}. Scale X, with StandardScaler or "
+                "MinMaxScaler say, or lower learning_rate_init "
+                f"({self.learning_rate_init}), alpha ({self.alpha}) or tangent_weight "
+                f"({self.tangent_weight})."
+            ) from error
+
+    def decision_function(self, X):
+        """Compute the scores of the classes: the inputs z of the softmax.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_classes) or (n_samples,)
+            In the floating-point dtype of X. With two classes, the score of the second
+            minus that of the first: the logarithm of the ratio of their probabilities.
+        """
+        scores = self._map_rows(finetuning.logits, X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict_proba(self, X):
+        """Compute the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_`` and the floating-point dtype of X.
+        """
+        return self._map_rows(finetuning.probabilities, X)
+
+    def predict(self, X):
+        """Predict the class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            The most probable class of each sample.
+        """
+        scores = self._map_rows(finetuning.logits, X)
+        return self.classes_[scores.argmax(axis=1)]
+
+    def _map_rows(self, function, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=_FLOATS, reset=False)
+        sizes = X.shape[1], *(len(bias) for bias in self.intercepts_)
+        return inference.map_rows(
+            function,
+            finetuning.ClassifierArchitecture(sizes, self._activation),
+            Parameters(
+                self.coefs_[:-1],
+                self.intercepts_[:-1],
+                self.coefs_[-1:],
+                self.intercepts_[-1:],
+            ),
+            X,
+            device=resolve_device(self.device),
+        )
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coefs_")

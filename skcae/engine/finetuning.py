@@ -1,0 +1,449 @@
+"""Supervised fine-tuning: an encoder with a softmax layer on top.
+
+The network's parameters are `Parameters` whose decoder is the softmax layer: one linear
+map from the code to the logits z. The output is o = softmax(z), the class
+probabilities. Training is that of `training.train`, with batches of labelled rows.
+"""
+
+import math
+from itertools import chain, pairwise
+from operator import attrgetter
+from typing import NamedTuple
+
+import torch
+
+from .activations import ACTIVATIONS
+from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
+from .device import PRECISIONS, isolated, make_generator
+from .network import Parameters, decode, encode
+from .objective import FlatGradient
+from .optimizer import OPTIMIZERS
+from .training import TrainingRun, check_weights, train
+
+
+class ClassifierArchitecture(NamedTuple):
+    """What defines the classifier's network apart from its parameters.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Number of features, of units of each encoder layer, and of classes.
+    activation : str
+        A key of ``ACTIVATIONS``: of the encoder's layers.
+    """
+
+    sizes: tuple
+    activation: str = "sigmoid"
+
+    def weight_shapes(self):
+        """Shapes of the weights, which come first in a flat vector."""
+        return list(pairwise(self.sizes))
+
+    def n_weights(self):
+        """Number of entries of the flat vector that are weights."""
+        return sum(map(math.prod, self.weight_shapes()))
+
+    def n_parameters(self):
+        """Length of the flat vector that holds all parameters."""
+        return self.n_weights() + sum(self.sizes[1:])
+
+    def view(self, flat):
+        """Return the `Parameters` whose entries are views of the vector ``flat``."""
+        shapes = self.weight_shapes()
+        blocks = flat.split([*map(math.prod, shapes), *self.sizes[1:]])
+        weights = [b.view(s) for b, s in zip(blocks, shapes, strict=False)]
+        biases = list(blocks[len(shapes) :])
+        return Parameters(weights[:-1], biases[:-1], weights[-1:], biases[-1:])
+
+    def flatten(self, parameters):
+        """Return the new flat vector that holds copies of ``parameters``."""
+        encoder_weights, encoder_biases, weights, biases = parameters
+        blocks = chain(encoder_weights, weights, encoder_biases, biases)
+        return torch.cat([block.reshape(-1) for block in blocks])
+
+
+def _log_softmax(z):
+    """Return log o, in at least float32."""
+    return torch.log_softmax(z, 1, dtype=torch.promote_types(z.dtype, torch.float32))
+
+
+def logits(architecture, parameters, x):
+    """Return z = h(x) U + c, of shape (n_samples, n_classes)."""
+    return decode(architecture, parameters, encode(architecture, parameters, x)[1][-1])
+
+
+def probabilities(architecture, parameters, x):
+    """Return o(x) = softmax(z), of shape (n_samples, n_classes)."""
+    return torch.softmax(logits(architecture, parameters, x), dim=1)
+
+
+def tangent_penalty(architecture, parameters, tangents, encoding, output):
+    """Σ_u ‖∂o/∂x · u‖², how much the output changes along given directions.
+
+    The tangent propagation penalty (Rifai, Dauphin, Vincent, Bengio and Muller, NIPS
+    2011), of the class probabilities o. It is computed by forward-mode differentiation:
+    a layer takes u to (u W) ∘ s'(a), and the softmax takes t to o ∘ (t - o · t).
+
+    Parameters
+    ----------
+    architecture : ClassifierArchitecture
+    parameters : Parameters
+    tangents : Tensor of shape (n_samples, n_tangents, n_features)
+        The directions u.
+    encoding : tuple
+        What `encode` returned for the samples.
+    output : Tensor of shape (n_samples, n_classes)
+        Their class probabilities.
+
+    Returns
+    -------
+    penalties : Tensor of shape (n_samples,)
+        Differentiable by autograd.
+    """
+    derivative = ACTIVATIONS[architecture.activation].derivative
+    t = tangents
+    for weight, a, h in zip(parameters.encoder_weights, *encoding, strict=True):
+        t = (t @ weight) * derivative(a, h).unsqueeze(1)
+    t = t @ parameters.decoder_weights[0]
+    output = output.unsqueeze(1)
+    t = output * (t - (output * t).sum(dim=2, keepdim=True))
+    return t.square().sum(dim=(1, 2))
+
+
+class Terms(NamedTuple):
+    """The terms of the objective, per sample or summed over a batch."""
+
+    cross_entropy: torch.Tensor
+    tangent: torch.Tensor
+
+
+class EpochReport(NamedTuple):
+    """Weighted means over the samples of one epoch, as seen while training on them.
+
+    Attributes
+    ----------
+    cross_entropy : float
+    tangent : float
+        The `tangent_penalty`; 0 where there are no tangents.
+    objective : float
+        cross_entropy + tangent_weight · tangent, plus alpha times the sum of squared
+        weights at the end of the epoch.
+    """
+
+    cross_entropy: float
+    tangent: float
+    objective: float
+
+
+class LabelledBatch(NamedTuple):
+    """Rows and what belongs to them.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n_samples, n_features)
+    labels : Tensor of shape (n_samples, 1)
+        Numbers of the classes, int64.
+    weights : Tensor of shape (n_samples, 1)
+        At least float32.
+    tangents : Tensor of shape (n_samples, n_tangents * n_features) or None
+    """
+
+    x: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+    tangents: torch.Tensor | None = None
+
+
+def objective(architecture, parameters, batch):
+    """The terms of the objective, per sample, without weights, and differentiable.
+
+    Parameters
+    ----------
+    architecture : ClassifierArchitecture
+    parameters : Parameters
+    batch : LabelledBatch
+
+    Returns
+    -------
+    terms : Terms of Tensor of shape (n_samples,)
+    """
+    encoding = encode(architecture, parameters, batch.x)
+    z = decode(architecture, parameters, encoding[1][-1])
+    log_output = _log_softmax(z)
+    cross_entropy = -log_output.gather(1, batch.labels).squeeze(1)
+    tangent = torch.zeros_like(cross_entropy)
+    if batch.tangents is not None:
+        tangents = batch.tangents.unflatten(1, (-1, architecture.sizes[0]))
+        tangent = tangent_penalty(
+            architecture, parameters, tangents, encoding, log_output.exp()
+        )
+    return Terms(cross_entropy, tangent)
+
+
+class _Gradient(FlatGradient):
+    """What both kinds share.
+
+    Parameters
+    ----------
+    architecture : ClassifierArchitecture
+    flat : Tensor of shape (n_parameters,)
+    tangent_weight : float, default=0.0
+        Weight >= 0 of the tangent penalty.
+    **kwargs
+        As in `FlatGradient`.
+    """
+
+    def __init__(self, architecture, flat, *, tangent_weight=0.0, **kwargs):
+        super().__init__(architecture, flat, **kwargs)
+        self.tangent_weight = tangent_weight
+
+    def total(self, terms):
+        """Return the objective of which these are the terms, but for weight decay."""
+        cross_entropy, tangent = terms
+        return cross_entropy + self.tangent_weight * tangent
+
+
+class AutogradGradient(_Gradient):
+    """The gradient by reverse-mode differentiation: with or without tangents."""
+
+    def _evaluate(self, x, batch):
+        weights = batch.weights.squeeze(1)
+        with torch.enable_grad():
+            leaf = self.flat.detach().requires_grad_()
+            parameters = self.architecture.view(leaf.to(self.dtype))
+            terms = objective(self.architecture, parameters, batch)
+            sums = Terms(*((weights * t).sum() for t in terms))
+            (gradient,) = torch.autograd.grad(self.total(sums) / len(x), leaf)
+        self.gradient.copy_(gradient)
+        return Terms(*(t.detach() for t in sums))
+
+
+class ClosedFormGradient(_Gradient):
+    """The gradient of the cross-entropy alone, by backpropagation written out.
+
+    All large intermediate results lie in buffers allocated once.
+    """
+
+    def __init__(self, architecture, flat, **kwargs):
+        super().__init__(architecture, flat, **kwargs)
+        self.activation = ACTIVATIONS[architecture.activation]
+        casts = self.dtype != flat.dtype
+        self._flat = flat.to(self.dtype) if casts else flat
+        self._gradient = self.gradient.to(self.dtype) if casts else self.gradient
+        self._layers = self._by_layer(self._flat)
+        self._views = self._by_layer(self._gradient)
+        self._buffers = [
+            [
+                torch.empty(
+                    (self.batch_size, size), dtype=self.dtype, device=flat.device
+                )
+                for size in architecture.sizes[1:-1]
+            ]
+            for _ in range(3)
+        ]
+        self._no_tangent = torch.zeros((), dtype=flat.dtype, device=flat.device)
+
+    def _by_layer(self, flat):
+        weights, biases, last_weights, last_biases = self.architecture.view(flat)
+        return list(zip(weights + last_weights, biases + last_biases, strict=True))
+
+    def _evaluate(self, x, batch):
+        n_samples = len(x)
+        if self._flat is not self.flat:
+            self._flat.copy_(self.flat)
+        pre_activations, activations, deltas = (
+            [buffer[:n_samples] for buffer in buffers] for buffers in self._buffers
+        )
+        *hidden_layers, (weight, bias) = self._layers
+        h = x
+        for (layer, a), out in zip(
+            zip(hidden_layers, pre_activations, strict=True), activations, strict=True
+        ):
+            torch.mm(h, layer[0], out=a).add_(layer[1])
+            h = self.activation.value(a, out=out)
+        log_output = _log_softmax(torch.addmm(bias, h, weight))
+        losses = log_output.gather(1, batch.labels).mul_(batch.weights)
+        delta = log_output.exp_().scatter_add_(
+            1, batch.labels, log_output.new_full((1, 1), -1.0).expand(n_samples, 1)
+        )
+        delta = delta.mul_(batch.weights / n_samples).to(self.dtype)
+
+        # From here on delta is the gradient with respect to a layer's pre-activation.
+        inputs = [x, *activations]
+        for i in reversed(range(len(inputs))):
+            d_weight, d_bias = self._views[i]
+            torch.mm(inputs[i].T, delta, out=d_weight)
+            torch.sum(delta, dim=0, out=d_bias)
+            if i > 0:
+                a, h = pre_activations[i - 1], activations[i - 1]
+                delta = torch.mm(delta, self._layers[i][0].T, out=deltas[i - 1])
+                delta.mul_(self.activation.derivative(a, h, out=a))
+        if self._gradient is not self.gradient:
+            self.gradient.copy_(self._gradient)
+        return Terms(-losses.sum(), self._no_tangent)
+
+
+class LabelledBatches:
+    """Labelled rows in random batches: `ShuffledBatches` of each part, in step.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        In memory, where the order of `ShuffledBatches` depends only on the number of
+        rows and the seed; that is why equal seeds keep the parts in step.
+    labels : ndarray of shape (n_samples,)
+        Numbers of the classes.
+    weights : ndarray of shape (n_samples,)
+    tangents : ndarray of shape (n_samples, n_tangents, n_features), default=None
+    batch_size, dtype, device
+        As in `ShuffledBatches`.
+    seed : int
+    """
+
+    def __init__(
+        self, X, labels, weights, tangents=None, *, batch_size, dtype, device, seed
+    ):
+        columns = [X, labels.reshape(-1, 1), weights.reshape(-1, 1)]
+        if tangents is not None:
+            columns.append(tangents.reshape(len(tangents), -1))
+        wide = torch.promote_types(dtype, torch.float32)
+        dtypes = [dtype, torch.int64, wide, dtype]
+        self._parts = [
+            ShuffledBatches(
+                rows,
+                batch_size=batch_size,
+                dtype=rows_dtype,
+                device=device,
+                generator=make_generator(seed),
+            )
+            for rows, rows_dtype in zip(columns, dtypes, strict=False)
+        ]
+        self.n_samples = self._parts[0].n_samples
+        self.batch_size = self._parts[0].batch_size
+
+    def __iter__(self):
+        for parts in zip(*self._parts, strict=True):
+            yield LabelledBatch(*parts)
+
+
+class FineTuner(TrainingRun):
+    """Parameters, gradient, optimiser and batches of a classifier's training.
+
+    The softmax layer starts with zeros: with equal probabilities.
+
+    Parameters
+    ----------
+    architecture : ClassifierArchitecture
+    X : ndarray of shape (n_samples, n_features)
+    labels : ndarray of shape (n_samples,)
+        Numbers of the classes, from 0.
+    encoder_weights, encoder_biases : list of ndarray
+        The encoder to start from.
+    weights : ndarray of shape (n_samples,)
+        Of the samples, >= 0 and not all zero; only their ratios matter.
+    tangents : ndarray of shape (n_samples, n_tangents, n_features), default=None
+    tangent_weight : float, default=0.0
+    alpha : float
+        Weight of the sum of all squared weights.
+    learning_rate : float
+    batch_size : int
+    precision : str
+        A key of ``PRECISIONS``, as in `Trainer`.
+    device : torch.device
+    seed : int
+        Of the order of the samples.
+    optimizer : str, default="adam"
+        A key of ``OPTIMIZERS``.
+
+    Raises
+    ------
+    FloatingPointError
+        If ``alpha`` or ``tangent_weight`` is too large.
+    """
+
+    @isolated
+    def __init__(
+        self,
+        architecture,
+        X,
+        labels,
+        encoder_weights,
+        encoder_biases,
+        *,
+        weights,
+        tangents=None,
+        tangent_weight=0.0,
+        alpha,
+        learning_rate,
+        batch_size,
+        precision,
+        device,
+        seed,
+        optimizer="adam",
+    ):
+        self.architecture = architecture
+        self.learning_rate = learning_rate
+        dtype = PRECISIONS[precision]
+        wide = torch.promote_types(dtype, torch.float32)
+        check_weights(wide, alpha=alpha, tangent_weight=tangent_weight)
+        self.batches = LabelledBatches(
+            X,
+            labels,
+            weights / weights.mean(),
+            tangents,
+            batch_size=batch_size,
+            dtype=dtype,
+            device=device,
+            seed=seed,
+        )
+        n_hidden, n_classes = architecture.sizes[-2:]
+        parameters = Parameters(
+            [as_tensor(a).to(wide) for a in encoder_weights],
+            [as_tensor(a).to(wide) for a in encoder_biases],
+            [torch.zeros((n_hidden, n_classes), dtype=wide, device="cpu")],
+            [torch.zeros(n_classes, dtype=wide, device="cpu")],
+        )
+        flat = architecture.flatten(parameters).to(device)
+        kind = ClosedFormGradient if tangents is None else AutogradGradient
+        self.gradient = kind(
+            architecture,
+            flat,
+            tangent_weight=tangent_weight,
+            alpha=alpha,
+            batch_size=self.batches.batch_size,
+            dtype=dtype,
+        )
+        self.optimizer = OPTIMIZERS[optimizer](
+            architecture, flat, self.gradient.gradient, learning_rate
+        )
+
+    def epochs(self):
+        """Return the endless generator of `EpochReport`; see `training.train`."""
+        return train(
+            self.gradient, self.optimizer, self.batches, attrgetter("x"), EpochReport
+        )
+
+    @isolated
+    def mean_objective(self, data):
+        """Return the weighted mean cross-entropy of (X, labels, weights), as a float.
+
+        The penalties are not part of it. Raises FloatingPointError if it is infinite
+        or NaN.
+        """
+        X, *others = data
+        labels, weights = (as_tensor(array.reshape(-1, 1)) for array in others)
+        flat = self.gradient.flat
+        parameters = self.architecture.view(flat)
+        total = torch.zeros((), dtype=flat.dtype, device=flat.device)
+        n_rows = block_rows(max(self.architecture.sizes))
+        for rows, x in row_blocks(
+            X, dtype=flat.dtype, device=flat.device, n_rows=n_rows
+        ):
+            w = weights[rows].to(flat)
+            batch = LabelledBatch(x, labels[rows].to(flat.device), w)
+            terms = objective(self.architecture, parameters, batch)
+            total += torch.dot(w.squeeze(1), terms.cross_entropy)
+        mean = total.item() / others[1].sum()
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the loss on held-out samples is {mean}")
+        return float(mean)

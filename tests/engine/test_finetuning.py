@@ -1,0 +1,343 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from skcae.engine import finetuning
+from skcae.engine.activations import ACTIVATIONS
+from skcae.engine.device import PRECISIONS
+from skcae.engine.finetuning import (
+    AutogradGradient,
+    ClassifierArchitecture,
+    ClosedFormGradient,
+    FineTuner,
+    LabelledBatch,
+    LabelledBatches,
+)
+from skcae.engine.network import encode
+from skcae.engine.optimizer import OPTIMIZERS
+
+CPU = torch.device("cpu")
+DEPTHS = [(6, 4, 3), (6, 5, 4, 3), (6, 5, 7, 4, 2)]
+
+all_activations = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+all_depths = pytest.mark.parametrize("sizes", DEPTHS, ids=str)
+
+
+@pytest.fixture
+def make_batch(rng):
+    """Return a function that draws (architecture, flat, batch), in float64."""
+
+    def make(sizes, activation="sigmoid", n_tangents=3, n_samples=7):
+        architecture = ClassifierArchitecture(sizes, activation)
+        flat = torch.tensor(rng.normal(size=architecture.n_parameters()))
+        tangents = rng.normal(size=(n_samples, n_tangents * sizes[0]))
+        return (
+            architecture,
+            flat,
+            LabelledBatch(
+                torch.tensor(rng.normal(size=(n_samples, sizes[0]))),
+                torch.tensor(rng.integers(sizes[-1], size=(n_samples, 1))),
+                torch.tensor(rng.uniform(0.1, 2, size=(n_samples, 1))),
+                torch.tensor(tangents) if n_tangents else None,
+            ),
+        )
+
+    return make
+
+
+def output(architecture, parameters, x):
+    """The class probabilities, written out; of the engine's, only s(a) is used."""
+    value = ACTIVATIONS[architecture.activation].value
+    weights, biases, (last_weight,), (last_bias,) = parameters
+    for weight, bias in zip(weights, biases, strict=True):
+        x = value(x @ weight + bias)
+    exponentials = (x @ last_weight + last_bias).exp()
+    return exponentials / exponentials.sum(dim=1, keepdim=True)
+
+
+def materialised_penalty(architecture, parameters, batch):
+    """Σ_u ‖∂o/∂x · u‖² with the Jacobian of each sample, by autograd."""
+
+    def jacobian(x):
+        return torch.autograd.functional.jacobian(
+            lambda x: output(architecture, parameters, x[None])[0], x, create_graph=True
+        )
+
+    jacobians = torch.stack([jacobian(x) for x in batch.x])
+    tangents = batch.tangents.unflatten(1, (-1, architecture.sizes[0]))
+    return (jacobians @ tangents.mT).square().sum(dim=(1, 2))
+
+
+# The network
+
+
+@all_depths
+def test_flat_vector_holds_weights_first(sizes, make_batch):
+    architecture, flat, _ = make_batch(sizes)
+    parameters = architecture.view(flat)
+    weights = parameters.encoder_weights + parameters.decoder_weights
+    biases = parameters.encoder_biases + parameters.decoder_biases
+    assert [tuple(w.shape) for w in weights] == architecture.weight_shapes()
+    assert [len(b) for b in biases] == list(sizes[1:])
+    assert sum(w.numel() for w in weights) == architecture.n_weights()
+    in_order = torch.cat([block.reshape(-1) for block in weights + biases])
+    assert torch.equal(in_order, flat)
+    assert torch.equal(architecture.flatten(parameters), flat)
+
+
+@all_activations
+@all_depths
+def test_probabilities_and_logits(sizes, activation, make_batch):
+    architecture, flat, batch = make_batch(sizes, activation)
+    parameters = architecture.view(flat)
+    expected = output(architecture, parameters, batch.x)
+    probabilities = finetuning.probabilities(architecture, parameters, batch.x)
+    torch.testing.assert_close(probabilities, expected)
+    logits = finetuning.logits(architecture, parameters, batch.x)
+    torch.testing.assert_close(torch.softmax(logits, dim=1), expected)
+
+
+# The objective and its gradient
+
+
+@all_activations
+@all_depths
+def test_terms_are_those_of_the_formulas(sizes, activation, make_batch):
+    architecture, flat, batch = make_batch(sizes, activation)
+    parameters = architecture.view(flat)
+    cross_entropy, tangent = finetuning.objective(architecture, parameters, batch)
+    expected = -output(architecture, parameters, batch.x).log()
+    torch.testing.assert_close(
+        cross_entropy, expected.gather(1, batch.labels)[:, 0], rtol=1e-10, atol=1e-10
+    )
+    torch.testing.assert_close(
+        tangent,
+        materialised_penalty(architecture, parameters, batch),
+        rtol=1e-10,
+        atol=1e-12,
+    )
+
+
+@all_activations
+@all_depths
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_closed_form_is_autograd(sizes, activation, alpha, make_batch):
+    architecture, flat, batch = make_batch(sizes, activation, n_tangents=0)
+    settings = {"batch_size": 10, "dtype": torch.float64, "alpha": alpha}
+    gradients = [
+        kind(architecture, flat, **settings)
+        for kind in (ClosedFormGradient, AutogradGradient)
+    ]
+    for n_samples in (7, 3):
+        part = LabelledBatch(*(t[:n_samples] for t in batch[:3]))
+        closed, automatic = (gradient(part.x, part) for gradient in gradients)
+        torch.testing.assert_close(closed, automatic, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            *(gradient.gradient for gradient in gradients), rtol=1e-11, atol=1e-13
+        )
+
+
+@all_activations
+@pytest.mark.parametrize("tangent_weight", [0.0, 2.0])
+def test_gradient_of_the_written_out_objective(activation, tangent_weight, make_batch):
+    architecture, flat, batch = make_batch((6, 5, 4, 3), activation)
+    gradient = AutogradGradient(
+        architecture,
+        flat,
+        tangent_weight=tangent_weight,
+        alpha=0.1,
+        batch_size=7,
+        dtype=torch.float64,
+    )
+    terms = gradient(batch.x, batch)
+    leaf = flat.clone().requires_grad_()
+    parameters = architecture.view(leaf)
+    losses = -output(architecture, parameters, batch.x).log()
+    losses = losses.gather(1, batch.labels)[:, 0]
+    tangent = materialised_penalty(architecture, parameters, batch)
+    weights = batch.weights[:, 0]
+    data = (weights * (losses + tangent_weight * tangent)).mean()
+    decay = 0.1 * leaf[: architecture.n_weights()].square().sum()
+    (expected,) = torch.autograd.grad(data + decay, leaf)
+    torch.testing.assert_close(gradient.gradient, expected, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(gradient.total(terms) / 7, data.detach())
+    torch.testing.assert_close(gradient.weight_decay(), decay.detach())
+
+
+def test_tangent_penalty_costs_no_jacobian(make_batch):
+    # No intermediate result has a row for each class or unit and each feature.
+    architecture, flat, batch = make_batch((50, 40, 30), n_tangents=2)
+    sizes = []
+
+    class Recorder(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                sizes.append(result.numel())
+            return result
+
+    parameters = architecture.view(flat)
+    encoding = encode(architecture, parameters, batch.x)
+    probabilities = output(architecture, parameters, batch.x)
+    with Recorder():
+        finetuning.tangent_penalty(
+            architecture,
+            parameters,
+            batch.tangents.unflatten(1, (-1, 50)),
+            encoding,
+            probabilities,
+        )
+    assert max(sizes) <= 7 * 2 * 50
+
+
+# Batches
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("with_tangents", [False, True])
+def test_parts_of_batches_stay_together(dtype, with_tangents):
+    n_samples = 23
+    numbers = np.arange(n_samples)
+    batches = LabelledBatches(
+        np.repeat(numbers[:, None], 5, axis=1).astype(np.float32),
+        numbers,
+        numbers / 2,
+        np.tile(numbers[:, None, None], (1, 2, 5)) if with_tangents else None,
+        batch_size=8,
+        dtype=dtype,
+        device=CPU,
+        seed=0,
+    )
+    assert batches.n_samples == n_samples
+    epochs = []
+    for _ in range(2):
+        seen = []
+        for x, labels, weights, tangents in batches:
+            assert x.dtype == dtype
+            assert labels.dtype == torch.int64
+            assert (x == labels).all()
+            assert (weights == labels / 2).all()
+            assert (tangents is not None) == with_tangents
+            if with_tangents:
+                assert tangents.shape == (len(x), 10)
+                assert (tangents == labels).all()
+            seen += labels[:, 0].tolist()
+        assert sorted(seen) == numbers.tolist()
+        epochs.append(seen)
+    assert epochs[0] != epochs[1]
+
+
+# Training
+
+
+@pytest.fixture
+def make_tuner(rng):
+    X = rng.normal(size=(50, 6))
+    labels = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
+    coefs = [rng.normal(size=(6, 4))]
+    intercepts = [rng.normal(size=4)]
+    tangents = rng.normal(size=(50, 2, 6))
+
+    def make(with_tangents=False, **kwargs):
+        defaults = {
+            "weights": np.ones(50),
+            "tangents": tangents if with_tangents else None,
+            "alpha": 0.0,
+            "learning_rate": 0.01,
+            "batch_size": 16,
+            "precision": "float64",
+            "device": CPU,
+            "seed": 0,
+        }
+        architecture = ClassifierArchitecture((6, 4, 3))
+        return FineTuner(
+            architecture, X, labels, coefs, intercepts, **defaults | kwargs
+        )
+
+    make.data = X, labels
+    make.encoder = coefs, intercepts
+    return make
+
+
+def run(tuner, n_epochs):
+    return list(itertools.islice(tuner.epochs(), n_epochs))
+
+
+def test_it_starts_with_the_encoder_and_equal_probabilities(make_tuner):
+    tuner = make_tuner()
+    arrays = tuner.arrays()
+    for actual, expected in zip(arrays, [*make_tuner.encoder], strict=False):
+        np.testing.assert_array_equal(actual, expected)
+    assert not arrays.decoder_weights[0].any()
+    assert not arrays.decoder_biases[0].any()
+    X, labels = make_tuner.data
+    assert tuner.mean_objective((X, labels, np.ones(50))) == pytest.approx(np.log(3))
+
+
+@pytest.mark.parametrize("precision", sorted(PRECISIONS))
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("with_tangents", [False, True])
+def test_objective_decreases(precision, optimizer, with_tangents, make_tuner):
+    tuner = make_tuner(
+        with_tangents,
+        tangent_weight=0.1,
+        precision=precision,
+        optimizer=optimizer,
+        learning_rate=0.05,
+        alpha=1e-5,
+    )
+    reports = run(tuner, 60)
+    assert reports[-1].objective < 0.8 * reports[0].objective
+    assert (reports[-1].tangent > 0) == with_tangents
+    assert [type(value) for value in reports[0]] == [float] * 3
+
+
+def test_reports_are_means_over_the_samples(make_tuner, rng):
+    weights = rng.uniform(0, 2, size=50)
+    tuner = make_tuner(True, tangent_weight=0.5, alpha=0.1, weights=weights)
+    run(tuner, 5)
+    tuner.scale_learning_rate(0)
+    first, second = run(tuner, 2)
+    assert first == pytest.approx(second, rel=1e-12)
+    X, labels = make_tuner.data
+    expected = tuner.mean_objective((X, labels, weights))
+    assert first.cross_entropy == pytest.approx(expected, rel=1e-12)
+    decay = 0.1 * sum(
+        (weight**2).sum()
+        for group in (tuner.arrays().encoder_weights, tuner.arrays().decoder_weights)
+        for weight in group
+    )
+    assert first.objective == pytest.approx(
+        first.cross_entropy + 0.5 * first.tangent + decay, rel=1e-12
+    )
+
+
+def test_tangent_penalty_lowers_the_sensitivity(make_tuner):
+    free, held = (run(make_tuner(True, tangent_weight=w), 100)[-1] for w in (0.0, 1.0))
+    assert held.tangent < 0.5 * free.tangent
+    assert held.cross_entropy > free.cross_entropy
+
+
+def test_seed_is_all_that_is_random(make_tuner):
+    first, second, other = (make_tuner(seed=seed) for seed in (1, 1, 2))
+    assert run(first, 3) == run(second, 3)
+    assert torch.equal(first.snapshot(), second.snapshot())
+    run(other, 3)
+    assert not torch.equal(first.snapshot(), other.snapshot())
+
+
+@pytest.mark.parametrize("name", ["alpha", "tangent_weight"])
+def test_enormous_weights_are_refused(name, make_tuner):
+    with pytest.raises(FloatingPointError, match=name):
+        make_tuner(precision="float32", **{name: 1e38})
+
+
+def test_infinite_losses_are_found(make_tuner):
+    tuner = make_tuner()
+    tuner.gradient.flat.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="held-out"):
+        tuner.mean_objective((*make_tuner.data, np.ones(50)))
+    with pytest.raises(FloatingPointError, match="objective"):
+        run(tuner, 1)

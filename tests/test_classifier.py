@@ -1,0 +1,620 @@
+"""The classifier: scikit-learn's suite, the formulas, and what it is good for."""
+
+import functools
+import inspect
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, log_softmax, softmax
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
+
+unconverged = pytest.mark.filterwarnings(
+    "ignore:Maximum iterations:sklearn.exceptions.ConvergenceWarning"
+)
+useless_autoencoder = pytest.mark.filterwarnings("ignore:The reconstruction explains")
+
+small = functools.partial(ContractiveAutoencoderTransformer, max_iter=5)
+
+# Some checks want an accuracy, so that fine-tuning needs some epochs.
+VARIANTS = [
+    ContractiveAutoencoderClassifier(
+        small(5), early_stopping=True, validation_fraction=0.3
+    ),
+    ContractiveAutoencoderClassifier(small(5), tangent_weight=0.01, n_tangents=1),
+    ContractiveAutoencoderClassifier(
+        small((5, 4), precision="float64"), solver="adam", class_weight="balanced"
+    ),
+    ContractiveAutoencoderClassifier(small(20, activation="relu"), alpha=1e-4),
+]
+
+
+def with_checks(estimators):
+    mark = parametrize_with_checks(estimators)
+    names, cases = mark.args
+    return pytest.mark.parametrize(names, list(cases), **mark.kwargs)
+
+
+@useless_autoencoder
+@unconverged
+@with_checks([ContractiveAutoencoderClassifier()])
+def test_defaults(estimator, check):
+    check(estimator)
+
+
+@useless_autoencoder
+@unconverged
+@with_checks(VARIANTS)
+def test_variants(estimator, check):
+    check(estimator)
+
+
+@unconverged
+@useless_autoencoder
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_dataframe_column_names_consistency,
+        estimator_checks.check_inplace_ensure_writeable,
+        estimator_checks.check_param_validation,
+    ],
+    ids=lambda check: check.__name__,
+)
+def test_more_checks(check):
+    check("ContractiveAutoencoderClassifier", ContractiveAutoencoderClassifier())
+
+
+@pytest.fixture
+def make():
+    """Return a function that makes a small, seeded classifier that converges soon."""
+
+    def make(transformer=None, **parameters):
+        transformer = transformer or ContractiveAutoencoderTransformer(
+            6, tol=0.3, n_iter_no_change=1, random_state=0
+        )
+        quick = {"tol": 0.02, "learning_rate_init": 0.05, "random_state": 0}
+        return ContractiveAutoencoderClassifier(transformer, **quick | parameters)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def y(X):
+    """Three classes of the rows of X."""
+    return (X[:, 0] > 0.5).astype(int) + (X[:, 1] > 0.5)
+
+
+@pytest.fixture
+def pretrained(X, make):
+    return make().transformer.fit(X)
+
+
+def same(first, second):
+    return all(
+        np.array_equal(a, b)
+        for a, b in zip(
+            first.coefs_ + first.intercepts_,
+            second.coefs_ + second.intercepts_,
+            strict=True,
+        )
+    )
+
+
+def cross_entropy(model, X, y):
+    return -np.log(model.predict_proba(X)[np.arange(len(X)), y])
+
+
+# What it computes
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_hidden", [6, (6, 4)])
+def test_predictions_are_those_of_the_weights(n_hidden, dtype, X, y, make):
+    transformer = small(n_hidden, max_iter=500, tol=0.3, n_iter_no_change=1)
+    model = make(transformer).fit(X, y)
+    h = X
+    for coef, intercept in zip(model.coefs_[:-1], model.intercepts_[:-1], strict=True):
+        h = expit(h @ coef + intercept)
+    z = h @ model.coefs_[-1] + model.intercepts_[-1]
+    X = X.astype(dtype)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-9}
+    np.testing.assert_allclose(model.decision_function(X), z, **tolerance)
+    probabilities = model.predict_proba(X)
+    np.testing.assert_allclose(probabilities, softmax(z, axis=1), **tolerance)
+    assert probabilities.dtype == model.decision_function(X).dtype == dtype
+    np.testing.assert_array_equal(model.predict(X), model.classes_[z.argmax(axis=1)])
+
+
+def test_two_classes_have_one_score(X, make):
+    y = np.where(X[:, 0] > 0.5, "b", "a")
+    model = make().fit(X, y)
+    score = model.decision_function(X)
+    assert score.shape == (60,)
+    np.testing.assert_allclose(expit(score), model.predict_proba(X)[:, 1])
+    np.testing.assert_array_equal(model.predict(X), np.where(score > 0, "b", "a"))
+    assert model.score(X, y) > 0.9
+
+
+def test_fitted_attributes(X, y, make):
+    model = make(tangent_weight=0.1, n_tangents=2, early_stopping=True).fit(X, y)
+    np.testing.assert_array_equal(model.classes_, [0, 1, 2])
+    assert [coef.shape for coef in model.coefs_] == [(8, 6), (6, 3)]
+    assert [intercept.shape for intercept in model.intercepts_] == [(6,), (3,)]
+    assert all(
+        type(a) is np.ndarray and a.flags.owndata
+        for a in model.coefs_ + model.intercepts_
+    )
+    assert model.n_iter_ == len(model.loss_curve_)
+    assert set(model.history_) == {"cross_entropy", "tangent", "validation_loss"}
+    assert all(len(curve) == model.n_iter_ for curve in model.history_.values())
+    np.testing.assert_allclose(
+        model.loss_curve_,
+        model.history_["cross_entropy"] + 0.1 * model.history_["tangent"],
+        rtol=1e-5,
+    )
+    # The pretrained encoder is kept as it was; fine-tuning started from it.
+    alone = clone(model.transformer).fit(X)
+    for name in ("encoder_coefs_", "encoder_intercepts_", "decoder_intercepts_"):
+        for kept, expected in zip(
+            getattr(model.transformer_, name), getattr(alone, name), strict=True
+        ):
+            np.testing.assert_array_equal(kept, expected)
+    assert not np.array_equal(model.coefs_[0], alone.encoder_coefs_[0])
+
+
+def test_weight_decay_keeps_weights_small(X, y, make):
+    free, held = (make(alpha=alpha).fit(X, y) for alpha in (0, 0.1))
+    assert np.linalg.norm(held.coefs_[-1]) < 0.5 * np.linalg.norm(free.coefs_[-1])
+
+
+@unconverged
+def test_tangent_weight_lowers_the_sensitivity(X, y, make, pretrained):
+    free, held = (
+        make(
+            FrozenEstimator(pretrained),
+            tangent_weight=weight,
+            n_tangents=3,
+            max_iter=100,
+            tol=0,
+        ).fit(X, y)
+        for weight in (1e-9, 3)
+    )
+    assert held.history_["tangent"][-1] < 0.8 * free.history_["tangent"][-1]
+
+
+def test_as_good_as_a_perceptron_on_digits(digits):
+    X_train, X_test, y_train, y_test = train_test_split(
+        *digits, test_size=0.3, random_state=0
+    )
+    model = ContractiveAutoencoderClassifier(random_state=0).fit(X_train, y_train)
+    perceptron = MLPClassifier((64,), max_iter=1000, random_state=0)
+    expected = perceptron.fit(X_train, y_train).score(X_test, y_test)
+    assert model.score(X_test, y_test) > max(0.97, expected - 0.005)
+
+
+# Unlabelled samples
+
+
+def test_unlabelled_samples_are_for_the_autoencoder(X, y, make):
+    masked = y.copy()
+    masked[30:] = -1
+    model = make().fit(X, masked)
+    np.testing.assert_array_equal(model.classes_, [0, 1, 2])
+    alone = clone(model.transformer).fit(X)
+    np.testing.assert_array_equal(
+        model.transformer_.encoder_coefs_[0], alone.encoder_coefs_[0]
+    )
+    # Fine-tuning has seen the labelled ones alone.
+    frozen = make(FrozenEstimator(alone))
+    assert same(frozen.fit(X, masked), clone(frozen).fit(X[:30], y[:30]))
+    # Without the others, the weights are different ones.
+    assert not same(model, make().fit(X[:30], y[:30]))
+
+
+@pytest.mark.parametrize("dtype", [float, np.int8])
+def test_minus_one_is_no_label_whatever_the_dtype(dtype, X, y, make):
+    masked = np.where(np.arange(60) < 40, y, -1)
+    model = make().fit(X, masked.astype(dtype))
+    assert same(model, make().fit(X, masked))
+    assert -1 not in model.classes_
+
+
+def test_strings_with_minus_one(X, y, make):
+    names = np.array(["zero", "one", "two"], dtype=object)[y]
+    names[40:] = -1
+    model = make().fit(X, names)
+    assert list(model.classes_) == ["one", "two", "zero"]
+    assert set(model.predict(X)) <= {"zero", "one", "two"}
+
+
+def test_minus_one_of_two_labels_is_a_class(X, y, make):
+    sign = np.where(y > 0, 1, -1)
+    model = make().fit(X, sign)
+    np.testing.assert_array_equal(model.classes_, [-1, 1])
+    assert same(model, make().fit(X, (sign + 1) // 2))
+    # And strings are no numbers.
+    strings = np.where(y > 0, np.where(y > 1, "a", "b"), "-1")
+    assert list(make().fit(X, strings).classes_) == ["-1", "a", "b"]
+
+
+def test_unlabelled_samples_help(digits):
+    X, y = digits
+    scores = []
+    for seed in range(3):
+        X_train, X_test, y_train, y_test = train_test_split(
+            X, y, stratify=y, random_state=seed
+        )
+        few, _ = train_test_split(
+            np.arange(len(y_train)), train_size=50, stratify=y_train, random_state=seed
+        )
+        masked = np.full_like(y_train, -1)
+        masked[few] = y_train[few]
+        model = ContractiveAutoencoderClassifier(
+            ContractiveAutoencoderTransformer(64, lam=1, tol=0.01),
+            learning_rate_init=0.02,
+            random_state=seed,
+        )
+        few_alone = clone(model).fit(X_train[few], y_train[few])
+        scores.append(
+            [m.score(X_test, y_test) for m in (few_alone, model.fit(X_train, masked))]
+        )
+    without, with_unlabelled = np.mean(scores, axis=0)
+    assert with_unlabelled > without
+
+
+# Where it starts
+
+
+def test_frozen_transformer_is_not_fitted(X, y, make, pretrained):
+    before = pickle.dumps(pretrained)
+    model = make(FrozenEstimator(pretrained)).fit(X, y)
+    assert pickle.dumps(pretrained) == before
+    assert same(model, make().fit(X, y))
+    # What becomes of it later is of no concern.
+    predictions = model.predict_proba(X)
+    pretrained.set_params(n_hidden=3, activation="tanh").fit(X)
+    np.testing.assert_array_equal(model.predict_proba(X), predictions)
+
+
+def test_frozen_transformer_must_fit_the_data(X, y, make, pretrained):
+    model = make(FrozenEstimator(pretrained))
+    with pytest.raises(ValueError, match="X has 7 features"):
+        model.fit(X[:, 1:], y)
+    with pytest.raises(NotFittedError):
+        make(FrozenEstimator(ContractiveAutoencoderTransformer())).fit(X, y)
+    with pytest.raises(ValueError, match="FrozenEstimator of one"):
+        make(FrozenEstimator(MinMaxScaler().fit(X))).fit(X, y)
+
+
+def test_transformer_is_cloned(X, y, make):
+    model = make()
+    model.fit(X, y)
+    assert not hasattr(model.transformer, "encoder_coefs_")
+    assert model.transformer_ is not model.transformer
+
+
+def test_transformers_own_seed_comes_first(X, y, make):
+    seeds = []
+    for transformer_seed in (None, 5):
+        transformer = small(3, max_iter=500, random_state=transformer_seed, tol=0.3)
+        model = make(transformer).fit(X, y)
+        seeds.append(model.transformer_.random_state)
+    assert seeds[0] is not None
+    assert seeds[1] == 5
+
+
+# Class weights
+
+
+@unconverged
+def test_class_weight_is_the_number_of_copies(X, y, make):
+    # With all rows in one batch, in float64: what differs is the order of a sum.
+    cae = small(6, max_iter=50, precision="float64", random_state=0).fit(X)
+    settings = {"batch_size": 1000, "max_iter": 30, "tol": 0, "solver": "adam"}
+    settings |= {"alpha": 0.01, "tangent_weight": 0.1, "n_tangents": 2}
+    copies = np.repeat(np.arange(60), np.array([1, 3, 2])[y])
+    expected = make(FrozenEstimator(cae), **settings).fit(X[copies], y[copies])
+    actual = make(FrozenEstimator(cae), class_weight={1: 3, 2: 2}, **settings)
+    actual.fit(X, y)
+    for a, b in zip(actual.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(actual.loss_curve_, expected.loss_curve_, rtol=1e-9)
+
+
+def test_balanced_classes(X, make):
+    y = np.zeros(60, dtype=int)
+    y[:5] = 1
+    balanced = make(class_weight="balanced").fit(X, y)
+    assert same(balanced, make(class_weight={0: 60 / 110, 1: 6}).fit(X, y))
+    assert balanced.predict(X).sum() > make().fit(X, y).predict(X).sum()
+    # Those without a label don't count.
+    y[30:] = -1
+    y[5] = 2
+    expected = make(class_weight={0: 30 / 72, 1: 2, 2: 10}).fit(X, y)
+    assert same(make(class_weight="balanced").fit(X, y), expected)
+
+
+# Stopping
+
+
+@unconverged
+def test_early_stopping_returns_the_best_epoch(X, make):
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=60)  # nothing to learn, so that it overfits
+    model = make(early_stopping=True, max_iter=60, learning_rate_init=0.05, tol=0).fit(
+        X, y
+    )
+    losses = model.history_["validation_loss"]
+    assert losses.argmin() < len(losses) - 1
+    # Training that ends at the best epoch leaves the very same parameters.
+    until = clone(model).set_params(max_iter=int(losses.argmin()) + 1)
+    assert same(model, until.fit(X, y))
+    assert until.history_["validation_loss"][-1] == losses.min()
+
+
+def test_held_out_samples_are_stratified_and_labelled(X, y, make, monkeypatch):
+    from skcae.engine.finetuning import FineTuner
+
+    seen = []
+    original = FineTuner.mean_objective
+
+    def mean_objective(self, data):
+        seen.append(data)
+        return original(self, data)
+
+    monkeypatch.setattr(FineTuner, "mean_objective", mean_objective)
+    masked = np.where(np.arange(60) % 4 == 0, -1, y)
+    make(early_stopping=True, validation_fraction=0.4).fit(X, masked)
+    rows, labels, _ = seen[0]
+    assert len(rows) == 18
+    labelled = masked != -1
+    counts = np.bincount(masked[labelled]) * 0.4
+    assert abs(np.bincount(labels, minlength=3) - counts).max() <= 1
+    where = [np.flatnonzero((row == X).all(axis=1))[0] for row in rows]
+    np.testing.assert_array_equal(masked[where], labels)
+
+
+def test_max_iter_warns(X, y, make):
+    with pytest.warns(ConvergenceWarning, match=r"\(2\) of fine-tuning"):
+        model = make(max_iter=2).fit(X, y)
+    assert model.n_iter_ == 2
+
+
+def test_verbose_prints_each_epoch(X, y, make, capsys):
+    model = make(verbose=True, early_stopping=True).fit(X, y)
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == model.n_iter_
+    assert lines[0].startswith("Epoch 1: ")
+    for name in ("cross_entropy", "objective", "validation_loss", "learning_rate"):
+        assert f"{name} = " in lines[0]
+    assert last == f"Stopped after {model.n_iter_} epochs: convergence"
+
+
+def test_silent_unless_verbose(X, y, make, capsys):
+    make().fit(X, y)
+    assert capsys.readouterr() == ("", "")
+
+
+class Interrupt:
+    """Raises at the n-th epoch of fine-tuning."""
+
+    def __init__(self, monkeypatch, n, error):
+        from skcae.engine.finetuning import FineTuner
+
+        original = FineTuner.epochs
+
+        def epochs(tuner):
+            for i, report in enumerate(original(tuner)):
+                if i == n:
+                    raise error
+                yield report
+
+        monkeypatch.setattr(FineTuner, "epochs", epochs)
+
+
+def test_interrupt_keeps_the_last_epoch(X, y, make, monkeypatch):
+    Interrupt(monkeypatch, 2, KeyboardInterrupt)
+    with pytest.warns(UserWarning, match="interrupted"):
+        model = make().fit(X, y)
+    assert model.n_iter_ == 2
+    assert model.predict(X).shape == (60,)
+
+
+@pytest.mark.parametrize(
+    "n, error", [(0, KeyboardInterrupt), (0, MemoryError), (3, MemoryError)]
+)
+def test_failed_fit_changes_nothing(n, error, X, y, make, monkeypatch):
+    model = make()
+    Interrupt(monkeypatch, n, error)
+    with pytest.raises(error):
+        model.fit(X, y)
+    assert vars(model).keys() == model.get_params(deep=False).keys()
+    monkeypatch.undo()
+    model.fit(X, y)
+    before = dict(vars(model))
+    Interrupt(monkeypatch, n, error)
+    with pytest.raises(error):
+        model.fit(X[:50, :4], np.where(y[:50] > 0, "a", "b"))
+    assert vars(model) == before
+
+
+def test_callbacks_see_the_epochs(X, y, make):
+    pytest.importorskip("sklearn.callback")
+
+    class Stop:
+        def setup(self, estimator, context):
+            self.n_epochs = 0
+
+        def on_fit_task_begin(self, estimator, context, **kwargs):
+            pass
+
+        def on_fit_task_end(self, estimator, context, **kwargs):
+            if context.task_name != "epoch":
+                return False
+            self.n_epochs += 1
+            return self.n_epochs == 3
+
+        def teardown(self, estimator, context):
+            pass
+
+    model = make(tol=0)
+    model.set_callbacks(Stop())
+    assert model.fit(X, y).n_iter_ == 3
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("tangent_weight", [0, 0.1])
+def test_seeds_are_bit_equal(tangent_weight, X, y, make):
+    settings = {"tangent_weight": tangent_weight, "n_tangents": 2}
+    transformer = small(3, max_iter=500, tol=0.3, n_iter_no_change=1)
+    first, second, other = (
+        make(transformer, early_stopping=True, random_state=seed, **settings).fit(X, y)
+        for seed in (1, 1, 2)
+    )
+    assert same(first, second)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert not same(first, other)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (np.zeros(60, dtype=int), "one class"),
+        (np.full(60, "a"), "one class"),
+        (np.full(60, -1), "no labels"),
+        (np.linspace(0, 1, 60), "continuous"),
+        (np.zeros((60, 2)), "1d array"),
+    ],
+)
+def test_labels_that_cannot_be_learned(labels, message, X, make):
+    model = make()
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, labels)
+    assert vars(model).keys() == model.get_params(deep=False).keys()
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"class_weight": {"a": 2.0}}, "class_weight"),
+        ({"class_weight": {0: -1}}, "not all of them zero"),
+        ({"class_weight": {0: 0, 1: 0, 2: 0}}, "not all of them zero"),
+        ({"class_weight": {0: np.inf}}, "not all of them zero"),
+        ({"class_weight": "equal"}, "class_weight"),
+        ({"tangent_weight": 0.1, "n_tangents": 7}, "at most 6"),
+        ({"tangent_weight": -1}, "tangent_weight"),
+        ({"n_tangents": 0}, "n_tangents"),
+        ({"device": "abacus"}, "device"),
+        ({"alpha": 1e38}, "alpha"),
+        ({"learning_rate_init": 1e38, "solver": "adam"}, "lower learning_rate_init"),
+        ({"transformer": MinMaxScaler()}, "transformer"),
+    ],
+)
+def test_bad_parameters(parameters, message, X, y, make):
+    model = make().set_params(**parameters)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, y)
+
+
+def test_cheap_errors_come_before_the_training(X, y, make, monkeypatch):
+    monkeypatch.setattr(ContractiveAutoencoderTransformer, "fit", pytest.fail)
+    for parameters in [
+        {"class_weight": {"a": 2.0}},
+        {"tangent_weight": 0.1, "n_tangents": 7},
+        {"device": "abacus"},
+        {"early_stopping": True, "validation_fraction": 0.01},
+    ]:
+        with pytest.raises(ValueError):
+            make(**parameters).fit(X, y)
+
+
+def test_sample_weights_are_not_accepted(X, y, make):
+    assert "sample_weight" not in inspect.signature(make().fit).parameters
+
+
+# Among other tools
+
+
+def test_pipeline_and_grid_search(digits):
+    X, y = digits[0][:200], digits[1][:200]
+    search = GridSearchCV(
+        make_pipeline(
+            MinMaxScaler(),
+            ContractiveAutoencoderClassifier(
+                ContractiveAutoencoderTransformer(16, tol=0.03),
+                tol=0.03,
+                learning_rate_init=0.05,
+                random_state=0,
+            ),
+        ),
+        {
+            "contractiveautoencoderclassifier__transformer__lam": [0.1, 1],
+            "contractiveautoencoderclassifier__tangent_weight": [0, 0.1],
+        },
+        cv=2,
+    ).fit(X, y)
+    assert search.best_score_ > 0.8
+    best = search.best_estimator_[-1]
+    assert (
+        best.transformer_.lam
+        == search.best_params_["contractiveautoencoderclassifier__transformer__lam"]
+    )
+
+
+def test_pickle(X, y, make):
+    model = make().fit(X, y)
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+    assert b"torch" not in pickle.dumps(model)
+
+
+def test_feature_names(X, y, make):
+    frame = pd.DataFrame(X, columns=list("abcdefgh"))
+    model = make().fit(frame, y)
+    assert list(model.feature_names_in_) == list("abcdefgh")
+    assert list(model.transformer_.feature_names_in_) == list("abcdefgh")
+    model.predict(frame)
+    with pytest.warns(UserWarning, match="valid feature names"):
+        model.predict(X)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame[list("hgfedcba")])
+    frozen = make(FrozenEstimator(model.transformer_))
+    assert same(frozen.fit(frame, y), model)
+
+
+@useless_autoencoder
+def test_images_in_bytes(digits):
+    X, y = (digits[0][:300] * 16).astype(np.uint8), digits[1][:300]
+    models = [
+        ContractiveAutoencoderClassifier(
+            small(8, random_state=0, max_iter=500, tol=0.3), tol=0.3, random_state=0
+        ).fit(rows, y)
+        for rows in (X, X.astype(np.float32))
+    ]
+    assert same(*models)
+
+
+def test_loss_is_the_cross_entropy(X, y, make):
+    # With a learning rate too small to change anything.
+    model = make(learning_rate_init=1e-30).fit(X, y)
+    np.testing.assert_allclose(model.loss_curve_, np.log(3), rtol=1e-6)
+    expected = -log_softmax(model.decision_function(X), axis=1)
+    np.testing.assert_allclose(
+        cross_entropy(model, X, y), expected[np.arange(60), y], rtol=1e-9
+    )
