@@ -6,6 +6,8 @@ A classifier on top of raw pixels, of PCA, of a plain autoencoder and of a contr
 one of the same size: how accurate is it on clean test digits, and on noisy ones?
 """
 
+from importlib.util import find_spec
+
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -54,3 +56,20 @@ for seed in SEEDS:
 print(f"{'features':<24}" + "".join(f"noise {level:<6}" for level in NOISE_LEVELS))
 for name, values in accuracies.items():
     print(f"{name:<24}" + "".join(f"{v:<12.3f}" for v in values.mean(axis=0)))
+
+# %%
+# The same as curves, if matplotlib is there: the contraction flattens them.
+
+if find_spec("matplotlib"):
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(layout="constrained")
+    for name, values in accuracies.items():
+        ax.plot(NOISE_LEVELS, values.mean(axis=0), marker="o", label=name)
+    ax.set(
+        xlabel="standard deviation of the noise",
+        ylabel="test accuracy",
+        xticks=NOISE_LEVELS,
+    )
+    ax.legend()
+    plt.show()
