@@ -39,7 +39,9 @@ def _public():
                 yield f"{module}.{name}", value
             for member in vars(value) if inspect.isclass(value) else ():
                 attribute = getattr(value, member)
-                if not member.startswith("_") and (
+                # Metadata routing makes the setters of requests.
+                own = not (member.startswith("_") or member.endswith("_request"))
+                if own and (
                     callable(attribute) or isinstance(attribute, property)
                 ):
                     yield f"{module}.{name}.{member}", attribute
