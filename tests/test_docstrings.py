@@ -41,9 +41,7 @@ def _public():
                 attribute = getattr(value, member)
                 # Metadata routing makes the setters of requests.
                 own = not (member.startswith("_") or member.endswith("_request"))
-                if own and (
-                    callable(attribute) or isinstance(attribute, property)
-                ):
+                if own and (callable(attribute) or isinstance(attribute, property)):
                     yield f"{module}.{name}.{member}", attribute
 
 
