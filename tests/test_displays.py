@@ -177,7 +177,7 @@ def test_components_as_bars(make, X):
     for i, j in np.ndindex(2, 8):
         ends = sorted([i, i + scale * components[i, j]])
         box = bars[i, j].get_bbox()
-        np.testing.assert_allclose(sorted([box.x0, box.x1]), ends, atol=1e-12)
+        np.testing.assert_allclose(sorted([box.x0, box.x1]), ends, rtol=1e-6)
         assert box.y0 < j < box.y1
     labels = [
         [label.get_text() for label in axis.get_ticklabels()]
