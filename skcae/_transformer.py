@@ -119,15 +119,12 @@ class ContractiveAutoencoderTransformer(
     CallbackSupportMixin,
     BaseEstimator,
 ):
-    r"""Contractive autoencoder: features that move little when the input does.
+    """Contractive autoencoder: features that move little when the input does.
 
     It learns an encoder h(x) = s(x W + b) and a decoder x̂ = s_out(h V + c) that
-    minimise, averaged over the samples,
+    minimise, averaged over the samples, ::
 
-    .. math::
-        \sum_i (x_i - \hat x_i)^2
-        + \mathrm{lam} \sum_j s'(a_j)^2 \sum_i W_{ij}^2,
-        \qquad a = x W + b
+        Σ_i (x_i − x̂_i)² + lam · Σ_j s'(a_j)² Σ_i W_ij²   with   a = x W + b
 
     The second term is the squared Frobenius norm of the encoder's Jacobian ∂h/∂x
     ([1]_, equation 1): features that reconstruct the data well, and
@@ -269,10 +266,10 @@ class ContractiveAutoencoderTransformer(
     components_ : ndarray of shape (n_hidden, n_features)
         The filters of the first layer, Wᵀ.
 
-    loss_curve_ : ndarray of shape (n_iter_,)
+    loss_curve_ : ndarray of shape (n_epochs,)
         Objective of each epoch: the mean over its batches, as met while training.
 
-    history_ : dict of ndarray of shape (n_iter_,)
+    history_ : dict of ndarray of shape (n_epochs,)
         Curves of the terms, "reconstruction", "contraction" (‖J‖²_F, without the factor
         ``lam``) and, if ``gamma > 0``, "curvature", and of "validation_loss" if
         ``early_stopping=True``; NaN for epochs without.
@@ -814,7 +811,9 @@ class ContractiveAutoencoderTransformer(
     def score_samples(self, X):
         """Compute minus the reconstruction loss of each sample.
 
-        Low values mark samples unlike those that the model was fitted to.
+        Low values mark samples unlike those that the model was fitted to. The
+        cross-entropy is at least the entropy of the sample itself: it tells unlike
+        samples apart only where all are about equally far from zeros and ones.
 
         Parameters
         ----------
