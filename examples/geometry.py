@@ -76,8 +76,8 @@ for name, model in models.items():
 TangentDisplay.from_estimator(cae, X_test[:5], **IMAGES)
 
 # %%
-# Random walks along the tangents lead from one digit to others, as blurred as the
-# reconstructions.
+# Random walks along the tangents, from left to right: what they keep for some steps,
+# and the mean shape that they drift to.
 
 SamplingDisplay.from_estimator(
     cae, X_test[:6], n_steps=50, every=5, random_state=0, **IMAGES

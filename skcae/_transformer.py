@@ -150,7 +150,8 @@ class ContractiveAutoencoderTransformer(
     ----------
     n_hidden : int or sequence of int, default=64
         Number of hidden units: of features that `transform` returns. A sequence makes
-        a deep encoder, layer by layer, such as ``(512, 128)``; the decoder mirrors it.
+        a deep encoder, layer by layer, such as ``(512, 128)``; the decoder mirrors it,
+        and the penalty is that of the whole: see the user guide on what it does not do.
         In [1, inf).
 
     lam : float, default=0.1
@@ -168,7 +169,8 @@ class ContractiveAutoencoderTransformer(
 
     alpha : float, default=0.0
         Weight of the sum of all squared weights (weight decay), in [0, inf); tied
-        weights count once.
+        weights count once. It isn't divided by the number of samples, as that of
+        `~sklearn.neural_network.MLPRegressor` is.
 
     corruption : {"gaussian", "masking"} or None, default=None
         What is done to the input while training, the uncorrupted data being what to
@@ -193,8 +195,9 @@ class ContractiveAutoencoderTransformer(
 
     tied_weights : bool, default=True
         Whether the decoder weights are V = Wᵀ. It halves the number of parameters and
-        keeps the penalty meaningful: a decoder of its own can undo any shrinking of W,
-        so that the penalty can be made small without changing what the features say.
+        keeps the penalty of one layer meaningful: a decoder of its own can undo any
+        shrinking of W, so that the penalty can be made small without changing what the
+        features say.
 
     n_projections : int or None, default=1
         Number of random projections with which each step of training estimates the
@@ -466,8 +469,8 @@ class ContractiveAutoencoderTransformer(
             If training reached ``max_iter`` before it converged.
         UserWarning
             If the reconstruction explains less than a tenth of the variance of X, as
-            it is for data that aren't scaled or for a far too large ``lam``; or if
-            training was interrupted.
+            it is for data that aren't scaled or for a far too large ``lam`` (only for
+            the squared error, and without corruption); or if training was interrupted.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -866,6 +869,9 @@ class ContractiveAutoencoderTransformer(
 
     def score(self, X, y=None):
         """Compute the mean of `score_samples`: higher is better.
+
+        The penalty isn't part of it, so that a search over ``lam`` by this score ends
+        at 0. Score what you want the features for.
 
         Parameters
         ----------

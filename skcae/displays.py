@@ -91,7 +91,7 @@ class _Display:
 
 
 class TrainingCurveDisplay(_Display):
-    """Terms of the objective by epoch.
+    """Terms of the objective by epoch, each without its weight.
 
     Use `from_estimator` to create it.
 

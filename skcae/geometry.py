@@ -37,7 +37,7 @@ def singular_values(estimator, X):
     ----------
     estimator : ContractiveAutoencoderTransformer
         A fitted estimator.
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Data.
 
     Returns
@@ -102,7 +102,7 @@ def tangent_bases(estimator, X, n_components):
     ----------
     estimator : ContractiveAutoencoderTransformer
         A fitted estimator.
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Data.
     n_components : int
         Number of vectors, from 1 to the smallest of n_features and the layers' numbers
@@ -177,7 +177,7 @@ def local_dimension(estimator, X):
     ----------
     estimator : ContractiveAutoencoderTransformer
         A fitted estimator.
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Data.
 
     Returns
@@ -320,7 +320,7 @@ def score_field(estimator, X):
     ----------
     estimator : ContractiveAutoencoderTransformer
         A fitted estimator.
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Data.
 
     Returns

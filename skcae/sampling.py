@@ -48,7 +48,7 @@ def sample(
     ----------
     estimator : ContractiveAutoencoderTransformer
         A fitted estimator.
-    X : array-like of shape (n_rows, n_features)
+    X : {array-like, sparse matrix} of shape (n_rows, n_features)
         Rows to start from.
     n_samples : int or None, default=None
         Number of walks, in [1, inf). Each starts from a row drawn at random, with
