@@ -76,10 +76,10 @@ for name, model in models.items():
 TangentDisplay.from_estimator(cae, X_test[:5], **IMAGES)
 
 # %%
-# Random walks along the tangents, from left to right: what they keep for some steps,
-# and the mean shape that they drift to.
+# Random walks along the tangents lead from one digit to others, as blurred as the
+# reconstructions. With ``sigma=2`` they keep the variance of the data.
 
 SamplingDisplay.from_estimator(
-    cae, X_test[:6], n_steps=50, every=5, random_state=0, **IMAGES
+    cae, X_test[:6], n_steps=50, sigma=2, every=5, random_state=0, **IMAGES
 )
 plt.show()

@@ -58,7 +58,8 @@ def sample(
     sigma : float, default=1.0
         Standard deviation σ of the noise, in [0, inf). 0 reconstructs ``n_steps``
         times. As J Jᵀ shrinks with the penalty, so do the steps: the more the encoder
-        contracts, the larger a σ it needs.
+        contracts, the larger a σ it needs. Choose it so that the walks keep the
+        variance of the data; below, they shrink towards a mean.
     return_path : bool, default=False
         Whether to return all states of the walks instead of the last ones.
     random_state : int, RandomState instance or None, default=None
