@@ -130,6 +130,7 @@ def main():
     parser.add_argument("--gigabytes", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--sparse", action="store_true")
     parser.add_argument("--directory", help="where to write the file")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
@@ -146,8 +147,8 @@ def main():
     lines, ratios = [], []
     with tempfile.TemporaryDirectory(dir=args.directory) as directory:
         path = Path(directory) / "X"
-        for case, (dtype, _, _) in CASES.items():
-            write(path, dtype, int(args.gigabytes * 2**30), args.sparse)
+        for case in args.cases:
+            write(path, CASES[case][0], int(args.gigabytes * 2**30), args.sparse)
             runs = {how: [] for how in ways}
             for _ in range(args.rounds):
                 for how in ways:
