@@ -92,6 +92,7 @@ def main():
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -101,7 +102,7 @@ def main():
     import report
 
     lines = []
-    for case in CASES:
+    for case in args.cases:
         runs = {way: [] for way in WAYS}
         for _ in range(args.rounds):
             for way in WAYS:
