@@ -20,6 +20,7 @@ from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._transformer import ContractiveAutoencoderTransformer
 from .engine import finetuning, geometry, inference
 from .engine.device import resolve_device
+from .engine.distributed import current_group
 from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
 
@@ -275,6 +276,8 @@ class ContractiveAutoencoderClassifier(
             If a parameter or the data are invalid, if there are labels of fewer than
             two classes, or if an objective becomes infinite or NaN. An estimator that
             was fitted before stays as it was.
+        NotImplementedError
+            In `skcae.distributed.data_parallel` with more than one process.
 
         Warns
         -----
@@ -284,6 +287,12 @@ class ContractiveAutoencoderClassifier(
         UserWarning
             If training was interrupted, and whatever else the transformer warns of.
         """
+        if current_group().size > 1:
+            raise NotImplementedError(
+                f"{type(self).__name__} can't be fitted in data_parallel. Fit a "
+                "ContractiveAutoencoderTransformer there, and pass it as "
+                "FrozenEstimator to a classifier that is fitted outside."
+            )
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         with all_or_nothing(self):

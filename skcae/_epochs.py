@@ -125,11 +125,13 @@ class EpochsMixin:
                     y=y,
                     reconstruction_attributes=lambda: self._fitted_attributes(training),
                 )
-                if stop:
+                if any(training.trainer.group.gather(bool(stop))):
                     return "callback"
                 if training.plateau.converged:
                     return "convergence"
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            # Only a callback's is news to the other processes.
+            training.trainer.group.tell(error)
             if training.progress.n_epochs == 0:
                 raise
             return "interrupt"

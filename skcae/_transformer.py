@@ -38,6 +38,7 @@ from .engine.device import (
     is_out_of_memory,
     resolve_device,
 )
+from .engine.distributed import current_group, taking_part
 from .engine.losses import LOSSES
 from .engine.network import Architecture, Parameters
 from .engine.optimizer import OPTIMIZERS
@@ -70,6 +71,9 @@ _RESUMES_WITH = (
     "validation_fraction",
     "precision",
 )
+
+# What may differ between the processes of a data-parallel fit.
+_PER_PROCESS = ("device", "random_state", "verbose")
 
 
 def _early_stopping_is_off(estimator):
@@ -436,12 +440,14 @@ class ContractiveAutoencoderTransformer(
         self.random_state = random_state
         self.verbose = verbose
 
+    @taking_part
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Fit the model to the data.
 
-        Ctrl-C stops the training with a warning and keeps the last finished epoch.
+        Ctrl-C stops the training with a warning and keeps the last finished epoch. In
+        `skcae.distributed.data_parallel`, X is this process's part of the data.
 
         Parameters
         ----------
@@ -502,6 +508,7 @@ class ContractiveAutoencoderTransformer(
         return self
 
     @available_if(_early_stopping_is_off)
+    @taking_part
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Train for one epoch on a chunk of the data.
@@ -588,9 +595,18 @@ class ContractiveAutoencoderTransformer(
             raise MemoryError(self._memory_needed(X))
         if continues:
             self._check_same_architecture(architecture)
+        group = current_group()
+        n_samples = self._agreed_n_samples(group, X, continues)
         fingerprint = self._fingerprint(X)
         state = self._training_state if continues else None
         resumes = state is not None and state["fingerprint"] == fingerprint
+        restores = resumes or bool(
+            state and keeps_optimizer and state["solver"] == self.solver
+        )
+        # What isn't possible on all processes is done on none.
+        resumes, restores = map(
+            all, zip(*group.gather((resumes, restores)), strict=True)
+        )
         device = resolve_device(self.device)
         arrays = None
         if continues:
@@ -611,17 +627,18 @@ class ContractiveAutoencoderTransformer(
             n_projections=self.n_projections and int(self.n_projections),
             optimizer=self.solver,
             learning_rate=self._float("learning_rate_init"),
-            batch_size=self._batch_size(X.shape[0]),
+            batch_size=self._batch_size(n_samples),
             precision=self._usable_precision(device),
             device=device,
             seed=rng.randint(np.iinfo(np.int32).max),
+            group=group,
         )
         kept, lowest = trainer.snapshot(self._arrays if continues else None), np.inf
         if resumes:
             lowest = state["lowest"]
         elif continues and validation_data is not None:
             lowest = trainer.mean_objective(validation_data)
-        if resumes or (state and keeps_optimizer and state["solver"] == self.solver):
+        if restores:
             trainer.restore(state["trainer"])
         plateau = Plateau(
             self._float("tol"),
@@ -652,6 +669,25 @@ class ContractiveAutoencoderTransformer(
             earlier_curves,
             fingerprint,
         )
+
+    def _agreed_n_samples(self, group, X, continues):
+        """Return the number of rows of all processes; check that they fit together."""
+        sizes = group.gather(X.shape[0])
+        if group.size > 1:
+            parameters = self.get_params(deep=False)
+            own = {n: repr(parameters[n]) for n in parameters if n not in _PER_PROCESS}
+            own["number of features"] = X.shape[1]
+            own["feature names"] = list(getattr(self, "feature_names_in_", []))
+            own["fitted before"] = continues
+            first, *others = group.gather(own)
+            for rank, other in enumerate(others, start=1):
+                for name, value in first.items():
+                    if other[name] != value:
+                        raise ValueError(
+                            f"The processes of a data-parallel fit differ: {name} is "
+                            f"{value} on rank 0, but {other[name]} on rank {rank}."
+                        )
+        return sum(sizes)
 
     def _check_same_architecture(self, architecture):
         names = {

@@ -105,11 +105,25 @@ class ShuffledBatches:
     device : torch.device
     generator : torch.Generator
         On the CPU. Each epoch draws its permutations from it.
+    n_batches : int, default=None
+        Divide the rows evenly into so many batches, whatever ``batch_size`` is. Some
+        are empty if there are fewer rows.
+
+    Attributes
+    ----------
+    n_samples : int
+    batch_size : int
+        Number of rows of the largest batch.
+    n_batches : int
     """
 
-    def __init__(self, X, *, batch_size, dtype, device, generator):
+    def __init__(self, X, *, batch_size, dtype, device, generator, n_batches=None):
         self.n_samples, n_features = X.shape
+        self._evenly = n_batches is not None
+        if self._evenly:
+            batch_size = -(-self.n_samples // n_batches)
         self.batch_size = min(batch_size, self.n_samples)
+        self.n_batches = n_batches or -(-self.n_samples // self.batch_size)
         self.dtype = dtype
         self.device = device
         self.generator = generator
@@ -148,22 +162,33 @@ class ShuffledBatches:
         return rows
 
     def __iter__(self):
+        sizes = self._sizes()
+        size = next(sizes)
         start = 0
         for window in self._windows():
             order = self._permutation(window.shape[0])
             if torch.is_tensor(window):
                 order = torch.from_numpy(order).to(window.device)
             while len(order):
-                index = order[: self.batch_size - start]
+                index = order[: size - start]
                 order = order[len(index) :]
                 stop = start + len(index)
                 self._gather(window, index, slice(start, stop))
-                if stop == self.batch_size:
-                    yield self._finished(stop)
+                if stop == size:
+                    yield self._finished(size)
+                    size = next(sizes, None)
                     stop = 0
                 start = stop
-        if start:
-            yield self._finished(start)
+
+    def _sizes(self):
+        """Yield the number of rows of each batch of an epoch."""
+        start = 0
+        for i in range(1, self.n_batches + 1):
+            stop = min(i * self.batch_size, self.n_samples)
+            if self._evenly:
+                stop = i * self.n_samples // self.n_batches
+            yield stop - start
+            start = stop
 
     def _permutation(self, n):
         order = np.empty(n, dtype=np.int64)

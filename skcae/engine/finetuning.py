@@ -193,6 +193,8 @@ class _Gradient(FlatGradient):
         As in `FlatGradient`.
     """
 
+    n_terms = len(Terms._fields)
+
     def __init__(self, architecture, flat, *, tangent_weight=0.0, **kwargs):
         super().__init__(architecture, flat, **kwargs)
         self.tangent_weight = tangent_weight

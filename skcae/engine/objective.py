@@ -120,6 +120,13 @@ class FlatGradient:
         that of ``flat``, parameters and gradient are cast from and to the latter's.
     alpha : float, default=0.0
         Weight >= 0 of the sum of all squared weights (weight decay).
+
+    Attributes
+    ----------
+    gradient : Tensor of shape (n_parameters,)
+        Where the gradient is written.
+    n_terms : int
+        Number of terms that a call returns.
     """
 
     def __init__(self, architecture, flat, *, batch_size, dtype, alpha=0.0):
@@ -167,6 +174,8 @@ class _Gradient(FlatGradient):
     **kwargs
         As in `FlatGradient`.
     """
+
+    n_terms = len(Terms._fields)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import torch
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
 from .corruption import CORRUPTIONS
 from .device import PRECISIONS, isolated, make_generator, threads_for
+from .distributed import ALONE
 from .network import Parameters, initialise
 from .objective import make_gradient, objective
 from .optimizer import OPTIMIZERS
@@ -37,17 +38,22 @@ class EpochReport(NamedTuple):
 
 
 @isolated
-def _train_one_epoch(gradient, optimizer, batches, corrupt, report_type):
+def _train_one_epoch(
+    gradient, optimizer, batches, corrupt, report_type, group, n_samples
+):
     sums = []
     with threads_for(gradient.work):
-        for batch in batches:
-            terms = gradient(corrupt(batch), batch)
-            sums.append(torch.stack(terms))
+        for terms in group.steps(gradient, batches, corrupt):
+            sums.append(terms)
             optimizer.step()
-    # The one place of an epoch where values are read back from the device.
     last = torch.stack([gradient.weight_decay(), gradient.flat.sum()]).to(sums[0])
-    *terms, decay, parameters = torch.cat([torch.stack(sums).sum(dim=0), last]).tolist()
-    terms = [term / batches.n_samples for term in terms]
+    totals = torch.cat([torch.stack(sums).sum(dim=0), last])
+    # Unlike machines round differently: nothing may drift, and what is decided by the
+    # report has to be the same everywhere.
+    group.copy_(gradient.flat, totals)
+    # The one place of an epoch where values are read back from the device.
+    *terms, decay, parameters = totals.tolist()
+    terms = [term / n_samples for term in terms]
     report = report_type(*terms, gradient.total(terms) + decay)
     if not math.isfinite(report.objective + parameters):
         raise FloatingPointError(
@@ -61,7 +67,12 @@ def _no_corruption(x):
 
 
 def train(
-    gradient, optimizer, batches, corrupt=_no_corruption, report_type=EpochReport
+    gradient,
+    optimizer,
+    batches,
+    corrupt=_no_corruption,
+    report_type=EpochReport,
+    group=ALONE,
 ):
     """Minimise the objective by mini-batch steps.
 
@@ -71,12 +82,15 @@ def train(
     optimizer : Adam or Muon
         On ``gradient.flat`` and ``gradient.gradient``.
     batches : iterable
-        One epoch per iteration, with an attribute ``n_samples``. A batch is what the
-        gradient takes as the target.
+        One epoch per iteration, with an attribute ``n_samples`` (and ``n_batches``,
+        where there are several processes). A batch is what the gradient takes as the
+        target.
     corrupt : callable, default=identity
         ``corrupt(batch)`` is what the network sees: its input.
     report_type : type, default=EpochReport
         A named tuple of the gradient's terms and "objective".
+    group : OneProcess or ManyProcesses, default=ALONE
+        Who trains together, each with batches of its own.
 
     Yields
     ------
@@ -89,8 +103,11 @@ def train(
     FloatingPointError
         If the objective or a parameter became infinite or NaN.
     """
+    n_samples = sum(group.gather(batches.n_samples))
     while True:
-        yield _train_one_epoch(gradient, optimizer, batches, corrupt, report_type)
+        yield _train_one_epoch(
+            gradient, optimizer, batches, corrupt, report_type, group, n_samples
+        )
 
 
 def check_weights(dtype, **weights):
@@ -103,9 +120,11 @@ def check_weights(dtype, **weights):
 class TrainingRun:
     """What every training run can do.
 
-    It has an ``architecture``, a ``gradient``, an ``optimizer`` and the initial
-    ``learning_rate``.
+    It has an ``architecture``, a ``gradient``, an ``optimizer``, the initial
+    ``learning_rate`` and the ``group`` of the processes that train together.
     """
+
+    group = ALONE
 
     def scale_learning_rate(self, factor):
         """Set the learning rate to ``factor`` times the initial one."""
@@ -148,18 +167,20 @@ class Trainer(TrainingRun):
     ----------
     architecture : Architecture
     X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
+        The rows of this process.
     arrays : Parameters of ndarray, default=None
         Where training starts; None draws parameters by `initialise`.
     loss : str
     lam : float
     learning_rate : float
     batch_size : int
+        Number of rows of a step, of all processes together.
     precision : str
         A key of ``PRECISIONS``: the arithmetic. The parameters are float64 for
         "float64" and float32 otherwise.
     device : torch.device
     seed : int
-        Of everything random here.
+        Of everything random here. Rank 0's counts, and each rank draws its own numbers.
     optimizer : str, default="muon"
         A key of ``OPTIMIZERS``.
     corruption : str, default=None
@@ -167,11 +188,13 @@ class Trainer(TrainingRun):
     corruption_level : float, default=0.0
     alpha, gamma, sigma, n_projections
         As in `ClosedFormGradient` and `objective`.
+    group : OneProcess or ManyProcesses, default=ALONE
+        Who trains together. All ranks make and use their trainers alike.
 
     Attributes
     ----------
     variance, mean_square : float
-        Of the rows: mean over about 1000 of them, summed over features.
+        Of the rows of all processes: mean over about 1000, summed over features.
 
     Raises
     ------
@@ -200,11 +223,13 @@ class Trainer(TrainingRun):
         gamma=0.0,
         sigma=0.0,
         n_projections=None,
+        group=ALONE,
     ):
         self.architecture = architecture
         self.loss = loss
         self.learning_rate = learning_rate
-        self.generator = make_generator(seed)
+        self.group = group
+        self.generator = make_generator(group.gather(seed)[0] + group.rank)
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
         check_weights(wide, lam=lam, gamma=gamma, alpha=alpha)
@@ -214,18 +239,24 @@ class Trainer(TrainingRun):
             dtype=dtype,
             device=device,
             generator=self.generator,
+            n_batches=group.n_batches(X.shape[0], batch_size),
         )
-        rows = self.batches.evenly_spaced(1000).to(wide)
+        share = X.shape[0] / sum(group.gather(X.shape[0]))
+        rows = self.batches.evenly_spaced(math.ceil(1000 * share))
+        rows = group.pool(rows.to(wide))
         self.variance = rows.var(dim=0, correction=0).sum().item()
         self.mean_square = rows.square().sum(dim=1).mean().item()
         if arrays is None:
             # Enough rows to estimate as many directions as there are units.
-            sample = self.batches.sample(max(1000, 4 * max(architecture.sizes[1:])))
-            flat = initialise(architecture, sample.to(wide), self.generator)
+            n_rows = max(1000, 4 * max(architecture.sizes[1:]))
+            sample = self.batches.sample(math.ceil(n_rows * share))
+            sample = group.pool(sample.to(wide))
+            flat = initialise(architecture, sample, self.generator)
             if not torch.isfinite(flat.sum()):
                 raise FloatingPointError("the initial parameters are not finite")
         else:
             flat = self._flatten(arrays).to(device, wide)
+        group.copy_(flat)
         self.gradient = make_gradient(
             architecture,
             flat,
@@ -253,14 +284,21 @@ class Trainer(TrainingRun):
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `train`."""
-        return train(self.gradient, self.optimizer, self.batches, self._corrupt)
+        return train(
+            self.gradient,
+            self.optimizer,
+            self.batches,
+            self._corrupt,
+            group=self.group,
+        )
 
     @isolated
     def mean_objective(self, X):
         """Return the mean objective over the rows of X, as a float.
 
-        Rows aren't corrupted. Whatever is random in the terms is the same each time.
-        Raises FloatingPointError if it is infinite or NaN.
+        X is what this process has of them. Rows aren't corrupted. Whatever is random in
+        the terms is the same each time. Raises FloatingPointError if it is infinite or
+        NaN.
         """
         flat = self.gradient.flat
         parameters = self.architecture.view(flat)
@@ -276,7 +314,9 @@ class Trainer(TrainingRun):
                 **self.gradient.settings,
             )
             total += self.gradient.total(terms).sum()
-        mean = total.item() / X.shape[0] + self.gradient.weight_decay().item()
+        own = total.item(), X.shape[0], self.gradient.weight_decay().item()
+        totals, sizes, decays = zip(*self.group.gather(own), strict=True)
+        mean = sum(totals) / sum(sizes) + decays[0]
         if not math.isfinite(mean):
             raise FloatingPointError(f"the objective on held-out samples is {mean}")
         return mean

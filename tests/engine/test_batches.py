@@ -23,13 +23,14 @@ from skcae.engine.device import make_generator
 CPU = torch.device("cpu")
 
 
-def shuffled(X, *, batch_size=4, dtype=torch.float64, seed=0):
+def shuffled(X, *, batch_size=4, dtype=torch.float64, seed=0, **kwargs):
     return ShuffledBatches(
         X,
         batch_size=batch_size,
         dtype=dtype,
         device=CPU,
         generator=make_generator(seed),
+        **kwargs,
     )
 
 
@@ -60,6 +61,22 @@ def test_every_row_comes_once_per_epoch(n_samples, batch_size):
         assert len(parts) == -(-n_samples // batch_size)
     assert batches.n_samples == n_samples
     assert batches.batch_size == min(batch_size, n_samples)
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(n_samples=st.integers(1, 40), n_batches=st.integers(1, 50), sparse=st.booleans())
+def test_a_given_number_of_batches(n_samples, n_batches, sparse):
+    X = numbered_rows(n_samples)
+    rows = scipy.sparse.csr_array(X) if sparse else X
+    batches = shuffled(rows, n_batches=n_batches)
+    for _ in range(2):
+        parts = epoch(batches)
+        assert len(parts) == n_batches == batches.n_batches
+        sizes = {len(part) for part in parts}
+        assert max(sizes) == batches.batch_size
+        assert max(sizes) - min(sizes) <= 1
+        rows = torch.cat(parts).numpy()
+        np.testing.assert_array_equal(rows[rows[:, 0].argsort()], X)
 
 
 def test_order_follows_the_seed_and_nothing_else():
@@ -301,7 +318,11 @@ def test_windows_lose_no_row_and_fill_all_batches(n_samples, batch_size, subset)
         rows = torch.cat(parts).numpy()
         np.testing.assert_array_equal(rows[rows[:, 0].argsort()], expected)
         assert {len(part) for part in parts[:-1]} <= {batch_size}
-        assert len(parts) == -(-len(expected) // batch_size)
+        assert len(parts) == batches.n_batches == -(-len(expected) // batch_size)
+        parts = epoch(shuffled(X, n_batches=batch_size))
+        rows = torch.cat(parts).numpy()
+        np.testing.assert_array_equal(rows[rows[:, 0].argsort()], expected)
+        assert len(parts) == batch_size
 
 
 @pytest.mark.parametrize("source", ["u1", "f4", "f8", ">f4"])

@@ -1,0 +1,293 @@
+"""Several processes that train one model: data parallelism on torch.distributed.
+
+Each process, a rank, has rows of its own. `ManyProcesses` is what training needs to
+know of the others; `OneProcess` is the same for a process alone, at no cost.
+
+There are two kinds of exchange. `gather` collects a small value of each rank; that is
+where a rank tells the others that it failed, which then raise too. Tensors are summed
+in each step and copied from rank 0 at times. Whatever can go wrong on one rank alone
+happens before a `gather`, never between that and the exchange of a tensor, so that a
+rank that fails finds the others waiting in a `gather`. Steps can fail as well: their
+message has room to say so.
+"""
+
+import functools
+import signal
+import threading
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+
+import torch
+import torch.distributed as dist
+
+# Steps between two looks at whether a rank failed: each makes the CPU wait for the
+# device.
+_CHECK_INTERVAL = 64
+
+
+class OneProcess:
+    """A process alone: what `ManyProcesses` has, doing nothing."""
+
+    rank = 0
+    size = 1
+
+    def taking_part(self):
+        return nullcontext()
+
+    def gather(self, value=None):
+        return [value]
+
+    def tell(self, error):
+        pass
+
+    def pool(self, rows):
+        return rows
+
+    def copy_(self, *tensors):
+        pass
+
+    def n_batches(self, n_samples, batch_size):
+        """Return None: batches have ``batch_size`` rows, but for the last one."""
+
+    def steps(self, gradient, batches, corrupt):
+        for batch in batches:
+            yield torch.stack(gradient(corrupt(batch), batch))
+
+
+ALONE = OneProcess()
+
+
+class ManyProcesses:
+    """The ranks of a process group, all of which call the same methods in turn.
+
+    Parameters
+    ----------
+    process_group : torch.distributed.ProcessGroup
+
+    Attributes
+    ----------
+    rank : int
+        Number of this process.
+    size : int
+        Number of processes.
+    """
+
+    def __init__(self, process_group):
+        self.rank = dist.get_rank(process_group)
+        self.size = dist.get_world_size(process_group)
+        self._process_group = process_group
+        self._source = dist.get_global_rank(process_group, 0)
+        self._interrupted = False
+        # Whether what goes wrong now goes wrong on all ranks, which know of it.
+        self._known = False
+
+    @contextmanager
+    def taking_part(self):
+        """Return a context that ends on all ranks alike.
+
+        If it raises on one rank it raises on all, RuntimeError on those that were
+        fine. Ctrl-C on one rank raises KeyboardInterrupt on all, from an exchange.
+        """
+        with self._deferring_interrupts():
+            try:
+                yield
+                self.gather()
+            except BaseException as error:
+                self.tell(error)
+                raise
+
+    @contextmanager
+    def _deferring_interrupts(self):
+        # A KeyboardInterrupt could come in the middle of an exchange, or right after it
+        # where nobody could tell whether the others wait for this rank.
+        defers = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if not defers:
+            yield
+            return
+
+        def interrupt(signum, frame):
+            self._interrupted = True
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            came_too_late, self._interrupted = self._interrupted, False
+        if came_too_late:
+            raise KeyboardInterrupt
+
+    def gather(self, value=None):
+        """Return the list of all ranks' values, in order; raise if a rank failed.
+
+        Parameters
+        ----------
+        value : object
+            Small, and it can be pickled.
+        """
+        problem = None
+        if self._interrupted:
+            self._interrupted = False
+            problem = KeyboardInterrupt()
+        values = self._exchange(value, problem)
+        if problem is not None:
+            self._known = True
+            raise problem
+        return values
+
+    def tell(self, error):
+        """Let the others know of an error, unless it came from an exchange."""
+        if not self._known:
+            self._exchange(None, error)
+        self._known = False
+
+    def _exchange(self, value, problem=None):
+        interrupted = isinstance(problem, KeyboardInterrupt)
+        failed = problem is not None and not interrupted
+        text = f"{type(problem).__name__}: {problem}" if failed else None
+        answers = [None] * self.size
+        self._collective(dist.all_gather_object, answers, (text, interrupted, value))
+        self._known = True
+        texts = [f"rank {i}: {a[0]}" for i, a in enumerate(answers) if a[0] is not None]
+        if texts and not failed:
+            raise RuntimeError(
+                "Training was given up because it failed in another process "
+                f"({'; '.join(texts)})"
+            )
+        if problem is None and any(answer[1] for answer in answers):
+            raise KeyboardInterrupt
+        self._known = False
+        return [answer[2] for answer in answers]
+
+    def _collective(self, function, *args, **kwargs):
+        self._known = True
+        try:
+            function(*args, group=self._process_group, **kwargs)
+        except RuntimeError as error:
+            raise RuntimeError(
+                "An exchange with the other processes failed, as it does if one of "
+                "them was terminated, or takes longer than the process group's "
+                f"timeout: {error}"
+            ) from error
+        self._known = False
+
+    def pool(self, rows):
+        """Return the rows of all ranks in one tensor, on this one's device."""
+        return torch.cat(self.gather(rows.cpu())).to(rows.device)
+
+    def copy_(self, *tensors):
+        """Overwrite the tensors with those of rank 0."""
+        self.gather()
+        for tensor in tensors:
+            self._collective(dist.broadcast, tensor, self._source)
+
+    def n_batches(self, n_samples, batch_size):
+        """Return the number of steps of an epoch: no more than rows in a shard.
+
+        Parameters
+        ----------
+        n_samples : int
+            Of this rank.
+        batch_size : int
+            Of all ranks together.
+        """
+        sizes = self.gather(n_samples)
+        # Each step has at least one row of the largest shard: none is empty.
+        return min(-(-sum(sizes) // batch_size), max(sizes))
+
+    def steps(self, gradient, batches, corrupt):
+        """Yield the summed terms of each batch of one epoch, of all ranks together.
+
+        ``gradient.gradient`` is then the gradient of the batch's mean objective. A
+        rank may have no rows in a batch.
+
+        Parameters
+        ----------
+        gradient : FlatGradient
+        batches : iterable
+            Of ``n_batches`` batches, a number that is the same on all ranks.
+        corrupt : callable
+        """
+        sizes = [len(gradient.flat), gradient.n_terms, 1, 1]
+        message = gradient.flat.new_zeros(sum(sizes))
+        weighted, terms, n_rows, failed = message.split(sizes)
+        own_batches = iter(batches)
+        problem = None
+        self.gather()
+        for step in range(batches.n_batches):
+            n = 0
+            if problem is None:
+                try:
+                    batch = next(own_batches)
+                    x = corrupt(batch)
+                    if len(x):
+                        # The gradient of weight decay has weight n too: it is
+                        # that of the mean objective all the same.
+                        torch.stack(gradient(x, batch), out=terms)
+                        torch.mul(gradient.gradient, len(x), out=weighted)
+                        n = len(x)
+                except Exception as error:
+                    problem = error
+            if n == 0:
+                message.zero_()
+            n_rows.fill_(n)
+            failed.fill_(problem is not None or self._interrupted)
+            self._collective(dist.all_reduce, message)
+            looks = step % _CHECK_INTERVAL == 0 or step + 1 == batches.n_batches
+            if looks and failed.item():
+                if problem is not None:
+                    raise problem
+                self.gather()
+            torch.div(weighted, n_rows, out=gradient.gradient)
+            yield terms.clone()
+
+
+_current = ContextVar("current_group", default=ALONE)
+
+
+def current_group():
+    """Return the processes that train together, `OneProcess` or `ManyProcesses`."""
+    return _current.get()
+
+
+@contextmanager
+def data_parallel(process_group=None):
+    """Return a context in which `current_group` is the process group, or all ranks.
+
+    Raises
+    ------
+    RuntimeError
+        If torch.distributed isn't initialised.
+    ValueError
+        If this process isn't part of the group.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        raise RuntimeError(
+            "data_parallel needs the processes' group: call "
+            "torch.distributed.init_process_group() before, in a script that torchrun "
+            "starts."
+        )
+    if process_group is None:
+        process_group = dist.group.WORLD
+    if dist.get_rank(process_group) < 0:
+        raise ValueError("This process isn't part of the process group.")
+    alone = dist.get_world_size(process_group) == 1
+    token = _current.set(ALONE if alone else ManyProcesses(process_group))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def taking_part(method):
+    """Make a method of an estimator end on all ranks alike."""
+
+    @functools.wraps(method)
+    def wrapper(*args, **kwargs):
+        with current_group().taking_part():
+            return method(*args, **kwargs)
+
+    return wrapper

@@ -1,0 +1,73 @@
+"""Fits to a file larger than the memory that they may take."""
+
+import subprocess
+import sys
+
+import pytest
+
+# So that the file need not be large, neither is the window of rows that is shuffled.
+WINDOW = 2**24
+LIMIT = 2**28
+FILE_SIZE = 3 * 2**27
+N_FEATURES = 4096
+
+# The kernel holds the limit: what would be private memory beyond it can't be had. Pages
+# of the file, which it can drop at any time, don't count. The first fit and transform
+# load libraries and start threads.
+CODE = """
+import resource
+import sys
+import warnings
+
+import numpy as np
+import torch
+
+from skcae import ContractiveAutoencoderTransformer
+from skcae.engine import batches
+
+path = sys.argv[1]
+n_features, limit, batches._WINDOW_BYTES = map(int, sys.argv[2:])
+torch.set_num_threads(1)
+warnings.simplefilter("ignore")
+
+
+def make(**parameters):
+    return ContractiveAutoencoderTransformer(
+        2, solver="adam", batch_size=512, max_iter=1, random_state=0, **parameters
+    )
+
+
+small = np.random.default_rng(0).random((600, n_features), dtype=np.float32)
+make(early_stopping=True).fit(small).transform(small)
+
+with open("/proc/self/status") as lines:
+    (used,) = [int(line.split()[1]) * 1024 for line in lines if "VmData" in line]
+resource.setrlimit(resource.RLIMIT_DATA, (used + limit,) * 2)
+
+for dtype in (np.uint8, np.float32):
+    X = np.memmap(path, dtype, mode="r").reshape(-1, n_features)
+    model = make(early_stopping=True).fit(X)
+    assert model.transform(X).shape == (len(X), 2)
+make().fit(X)
+make().partial_fit(X)
+model.score(X)
+try:
+    np.array(X)
+    sys.exit("there was no limit")
+except MemoryError:
+    pass
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the limit is one of Linux"
+)
+def test_memory_is_bounded(tmp_path):
+    path = tmp_path / "X"
+    with path.open("wb") as file:
+        file.truncate(FILE_SIZE)  # zeros that take no space on the disk
+    arguments = map(str, [path, N_FEATURES, LIMIT, WINDOW])
+    result = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
