@@ -216,7 +216,8 @@ class Study:
         error = 100 * (1 - model.score(*getattr(self, part)))
         print(
             f"  {part} error {error:.2f}%, {model.n_iter_} epochs, {seconds:.0f} s: "
-            f"{pretraining}, {fine_tuning}, {n_labels} labels, seed {seed}",
+            f"{short(pretraining, {}) or 'no pretraining'}; "
+            f"{short(fine_tuning, FINE_TUNING)}; {n_labels} labels, seed {seed}",
             flush=True,
         )
         return {

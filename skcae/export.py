@@ -243,15 +243,19 @@ def _infer_classifier_shapes(operator):
 
 def _adder(scope, container):
     """Return the function that adds a node to the container; see above."""
-    from onnx import numpy_helper
+    from onnx import TensorProto, numpy_helper
 
     def name_of(value):
         if isinstance(value, str):
             return value
         value = np.asarray(value)
+        name = scope.get_unique_variable_name("constant")
+        if value.dtype == object:
+            strings = [string.encode("utf-8") for string in value]
+            container.add_initializer(name, TensorProto.STRING, value.shape, strings)
+            return name
         if value.dtype.kind == "f":
             value = value.astype(np.float32)
-        name = scope.get_unique_variable_name("constant")
         container.add_initializer(name, None, None, numpy_helper.from_array(value))
         return name
 
