@@ -20,6 +20,7 @@ TEST = [
     "polars>=1",
     "pyarrow>=14",
     "pytest>=8",
+    "pytest-xdist>=3.5",
     "rich>=13",
     "skops>=0.16",
 ]

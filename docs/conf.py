@@ -1,7 +1,5 @@
 """Settings of Sphinx; CONTRIBUTING.md says how to build."""
 
-import re
-
 import skcae
 
 project = "skcae"
@@ -39,6 +37,8 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_theme_options = {
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
@@ -47,15 +47,3 @@ html_theme_options = {
 }
 html_sidebars = {"index": [], "contributing": [], "changelog": []}
 html_show_sourcelink = False
-
-
-def _as_numpydoc_reads_it(app, what, name, obj, options, lines):
-    # In a raw docstring a backslash joins no lines, and reStructuredText takes the
-    # attribute n_iter_ in the type of another for a reference.
-    text = re.sub(r"\\\n +", "", "\n".join(lines))
-    lines[:] = re.sub(r"\((n_\w+_),\)", r"(`\1`,)", text).split("\n")
-
-
-def setup(app):
-    """Connect before numpydoc does."""
-    app.connect("autodoc-process-docstring", _as_numpydoc_reads_it, priority=100)

@@ -4,9 +4,10 @@ Columns, names and reconstructions
 
 The transformer beside others: in a `FeatureUnion`, on some columns of a DataFrame with
 a `ColumnTransformer`, with named features out, and back from the hidden
-representation to the data. It needs pandas.
+representation to the data. It needs pandas and matplotlib.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_wine
@@ -62,7 +63,12 @@ errors = np.mean((restored - X_scaled) ** 2, axis=0).sort_values()
 print("kept best:", ", ".join(errors.index[:3]))
 print("kept least:", ", ".join(errors.index[-3:]))
 
+figure, ax = plt.subplots(layout="constrained")
+ax.barh(errors.index, errors)
+ax.set(xlabel="mean squared error, of a variance of 1")
+
 # %%
 # Samples that the model reconstructs badly are unlike the rest.
 
 print("most unusual rows:", np.argsort(cae.score_samples(X_scaled))[:3].tolist())
+plt.show()

@@ -6,6 +6,7 @@ Tuning the contraction
 pipeline finds them, in two processes, with the classifier's accuracy as the score.
 """
 
+import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
@@ -41,6 +42,12 @@ print(f"{'lam':<8}" + "".join(f"{n:<8}" for n in (32, 64, 128)))
 for lam, row in zip((0, 0.1, 1), scores, strict=True):
     print(f"{lam:<8}" + "".join(f"{score:<8.3f}" for score in row))
 
+figure, ax = plt.subplots(layout="constrained")
+for n_hidden, column in zip((32, 64, 128), scores.T, strict=True):
+    ax.plot(["0", "0.1", "1"], column, marker="o", label=f"n_hidden={n_hidden}")
+ax.set(xlabel="lam", ylabel="mean accuracy over the folds")
+ax.legend()
+
 # %%
 # What the search chose, on the digits that it did not see, beside the raw pixels.
 
@@ -54,3 +61,4 @@ print(f"raw pixels: {raw.fit(X_train, y_train).score(X_test, y_test):.3f}")
 
 accuracy = cross_val_score(search.best_estimator_, X, y, cv=5, n_jobs=2)
 print(f"cross-validated: {accuracy.mean():.3f} ± {accuracy.std():.3f}")
+plt.show()

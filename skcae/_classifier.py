@@ -28,16 +28,14 @@ from .engine.optimizer import OPTIMIZERS
 class ContractiveAutoencoderClassifier(
     ClassifierMixin, EpochsMixin, CallbackSupportMixin, BaseEstimator
 ):
-    r"""Neural network classifier, pretrained as a contractive autoencoder.
+    """Neural network classifier, pretrained as a contractive autoencoder.
 
     A contractive autoencoder is fitted to all samples, with labels and without. Its
     encoder, with a softmax layer on top, is then fine-tuned on those with labels: it
     minimises their mean cross-entropy [1]_. With ``tangent_weight > 0`` it is the
-    Manifold Tangent Classifier [2]_, whose objective has the penalty
+    Manifold Tangent Classifier [2]_, whose objective has the penalty ::
 
-    .. math::
-        \mathrm{tangent\_weight} \sum_{u \in B(x)}
-        \left\| \frac{\partial o}{\partial x}(x) \, u \right\|^2
+        tangent_weight · Σ_{u ∈ B(x)} ‖∂o/∂x(x) u‖²
 
     on changes of the class probabilities o along the tangents B(x) of the manifold
     near which the data lie, as the autoencoder has learned it.
@@ -132,11 +130,11 @@ class ContractiveAutoencoderClassifier(
     intercepts_ : list of ndarray of shape (fan_out,)
         The biases by layer.
 
-    loss_curve_ : ndarray of shape (n_iter_,)
+    loss_curve_ : ndarray of shape (n_epochs,)
         Objective of each epoch of fine-tuning: the mean over its batches, as met while
         training.
 
-    history_ : dict of ndarray of shape (n_iter_,)
+    history_ : dict of ndarray of shape (n_epochs,)
         Curves of "cross_entropy", of "tangent" (the penalty, without its weight) if
         ``tangent_weight > 0``, and of "validation_loss" if ``early_stopping=True``.
 

@@ -1,8 +1,11 @@
 """The contractive autoencoder as a scikit-learn transformer."""
 
 import hashlib
+import math
+import sys
 import warnings
 from contextlib import contextmanager
+from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
@@ -32,6 +35,7 @@ from .engine.device import (
     PRECISIONS,
     has_fast_bfloat16,
     has_float64,
+    is_out_of_memory,
     resolve_device,
 )
 from .engine.losses import LOSSES
@@ -101,11 +105,17 @@ def _check_range(X, loss):
 
 def _split(X, fraction, seed):
     """Return the rows to train on and the rows to hold out."""
-    if not is_out_of_core(X):
-        return train_test_split(X, test_size=fraction, random_state=seed)
     n_samples = X.shape[0]
-    held_out = np.zeros(n_samples, dtype=bool)
     n_held_out = int(np.ceil(fraction * n_samples))
+    if n_held_out >= n_samples:
+        raise ValueError(
+            f"early_stopping=True with validation_fraction={fraction!r} holds out "
+            f"{n_held_out} samples, and leaves none to train on of n_samples="
+            f"{n_samples} in X."
+        )
+    if not is_out_of_core(X):
+        return train_test_split(X, test_size=n_held_out, random_state=seed)
+    held_out = np.zeros(n_samples, dtype=bool)
     held_out[sample_without_replacement(n_samples, n_held_out, random_state=seed)] = (
         True
     )
@@ -119,15 +129,12 @@ class ContractiveAutoencoderTransformer(
     CallbackSupportMixin,
     BaseEstimator,
 ):
-    r"""Contractive autoencoder: features that move little when the input does.
+    """Contractive autoencoder: features that move little when the input does.
 
     It learns an encoder h(x) = s(x W + b) and a decoder x̂ = s_out(h V + c) that
-    minimise, averaged over the samples,
+    minimise, averaged over the samples, ::
 
-    .. math::
-        \sum_i (x_i - \hat x_i)^2
-        + \mathrm{lam} \sum_j s'(a_j)^2 \sum_i W_{ij}^2,
-        \qquad a = x W + b
+        Σ_i (x_i − x̂_i)² + lam · Σ_j s'(a_j)² Σ_i W_ij²   with   a = x W + b
 
     The second term is the squared Frobenius norm of the encoder's Jacobian ∂h/∂x
     ([1]_, equation 1): features that reconstruct the data well, and
@@ -269,10 +276,10 @@ class ContractiveAutoencoderTransformer(
     components_ : ndarray of shape (n_hidden, n_features)
         The filters of the first layer, Wᵀ.
 
-    loss_curve_ : ndarray of shape (n_iter_,)
+    loss_curve_ : ndarray of shape (n_epochs,)
         Objective of each epoch: the mean over its batches, as met while training.
 
-    history_ : dict of ndarray of shape (n_iter_,)
+    history_ : dict of ndarray of shape (n_epochs,)
         Curves of the terms, "reconstruction", "contraction" (‖J‖²_F, without the factor
         ``lam``) and, if ``gamma > 0``, "curvature", and of "validation_loss" if
         ``early_stopping=True``; NaN for epochs without.
@@ -450,6 +457,8 @@ class ContractiveAutoencoderTransformer(
         ValueError
             If a parameter or the data are invalid, or if the objective becomes
             infinite or NaN. An estimator that was fitted before stays as it was.
+        MemoryError
+            If ``n_hidden`` or ``batch_size`` are too large for the memory; likewise.
 
         Warns
         -----
@@ -465,7 +474,7 @@ class ContractiveAutoencoderTransformer(
         continues = self.warm_start and self.__sklearn_is_fitted__()
         with all_or_nothing(self):
             data, validation_data, rng = self._validated(X, continues)
-            with self._explained_divergence(data):
+            with self._explained_failure(data):
                 training = self._start(data, rng, continues, validation_data)
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
@@ -522,7 +531,7 @@ class ContractiveAutoencoderTransformer(
         continues = self.__sklearn_is_fitted__()
         with all_or_nothing(self):
             data, _, rng = self._validated(X, continues)
-            with self._explained_divergence(data):
+            with self._explained_failure(data):
                 training = self._start(data, rng, continues, keeps_optimizer=True)
                 self._run_epoch(training)
             vars(self).update(self._fitted_attributes(training))
@@ -572,6 +581,8 @@ class ContractiveAutoencoderTransformer(
             self.output_activation,
             bool(self.tied_weights),
         )
+        if 8 * max(map(math.prod, pairwise(architecture.sizes))) > sys.maxsize:
+            raise MemoryError(self._memory_needed(X))
         if continues:
             self._check_same_architecture(architecture)
         fingerprint = self._fingerprint(X)
@@ -588,15 +599,15 @@ class ContractiveAutoencoderTransformer(
             X,
             arrays,
             loss=self.loss,
-            lam=float(self.lam),
-            gamma=float(self.gamma),
-            sigma=float(self.sigma),
-            alpha=float(self.alpha),
+            lam=self._float("lam"),
+            gamma=self._float("gamma"),
+            sigma=self._float("sigma"),
+            alpha=self._float("alpha"),
             corruption=self.corruption,
-            corruption_level=float(self.corruption_level),
+            corruption_level=self._float("corruption_level"),
             n_projections=self.n_projections and int(self.n_projections),
             optimizer=self.solver,
-            learning_rate=float(self.learning_rate_init),
+            learning_rate=self._float("learning_rate_init"),
             batch_size=self._batch_size(X.shape[0]),
             precision=self._usable_precision(device),
             device=device,
@@ -610,12 +621,12 @@ class ContractiveAutoencoderTransformer(
         if resumes or (state and keeps_optimizer and state["solver"] == self.solver):
             trainer.restore(state["trainer"])
         plateau = Plateau(
-            self.tol,
+            self._float("tol"),
             self.n_iter_no_change,
             # A model this good is as good as perfect; or its error is mere rounding.
             negligible=max(
                 _GOOD_ENOUGH * trainer.variance,
-                np.finfo(np.float32).eps * trainer.mean_square,
+                float(np.finfo(np.float32).eps) * trainer.mean_square,
             ),
             **(state["plateau"] if resumes else {}),
         )
@@ -695,6 +706,17 @@ class ContractiveAutoencoderTransformer(
             return "float32"
         return self.precision
 
+    def _float(self, name):
+        """Return the value of a parameter, which may be any real number."""
+        try:
+            return float(getattr(self, name))
+        except OverflowError:
+            raise ValueError(
+                f"The {name!r} parameter of {type(self).__name__} must be in the range "
+                f"of float64. Got an int of {getattr(self, name).bit_length()} bits "
+                "instead."
+            ) from None
+
     def _hidden_sizes(self):
         """Return the number of units of each layer of the encoder."""
         if isinstance(self.n_hidden, Integral):
@@ -752,7 +774,7 @@ class ContractiveAutoencoderTransformer(
             )
 
     @contextmanager
-    def _explained_divergence(self, X):
+    def _explained_failure(self, X):
         try:
             yield
         except FloatingPointError as error:
@@ -763,6 +785,16 @@ class ContractiveAutoencoderTransformer(
                 "StandardScaler or MinMaxScaler say, or lower learning_rate_init or "
                 "lam."
             ) from error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(self._memory_needed(X)) from error
+
+    def _memory_needed(self, X):
+        return (
+            f"There is not enough memory to train with n_hidden={self.n_hidden!r} and "
+            f"batch_size={self.batch_size!r} on X with {X.shape[1]} features."
+        )
 
     # What the fitted model computes
 
@@ -814,7 +846,9 @@ class ContractiveAutoencoderTransformer(
     def score_samples(self, X):
         """Compute minus the reconstruction loss of each sample.
 
-        Low values mark samples unlike those that the model was fitted to.
+        Low values mark samples unlike those that the model was fitted to. The
+        cross-entropy is at least the entropy of the sample itself: it tells unlike
+        samples apart only where all are about equally far from zeros and ones.
 
         Parameters
         ----------

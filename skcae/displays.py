@@ -98,8 +98,8 @@ class TrainingCurveDisplay(_Display):
     Parameters
     ----------
     curves : dict of ndarray of shape (n_epochs,)
-        "objective", "reconstruction", "contraction" and, where there is one,
-        "validation_loss".
+        "objective", "reconstruction", "contraction" and, where there are such,
+        "curvature" and "validation_loss".
 
     Attributes
     ----------
@@ -130,6 +130,10 @@ class TrainingCurveDisplay(_Display):
         },
         "reconstruction": {"label": "reconstruction loss", "color": "C0"},
         "contraction": {"label": r"contraction $\|J\|_F^2$", "color": "C1"},
+        "curvature": {
+            "label": r"curvature $E\,\|J(x) - J(x+\varepsilon)\|_F^2$",
+            "color": "C2",
+        },
     }
 
     def __init__(self, curves):

@@ -164,13 +164,12 @@ def tangent_bases(estimator, X, n_components):
 
 @validate_params(_ESTIMATOR, prefer_skip_nested_validation=True)
 def local_dimension(estimator, X):
-    r"""Compute the effective number of directions that the encoder is sensitive to.
+    """Compute the effective number of directions that the encoder is sensitive to.
 
     It is the participation ratio of the squared singular values σ² of the encoder's
-    Jacobian at a sample,
+    Jacobian at a sample, ::
 
-    .. math::
-        \frac{(\sum_i \sigma_i^2)^2}{\sum_i \sigma_i^4}
+        (Σ_i σ_i²)² / Σ_i σ_i⁴
 
     which is k if k singular values are equal and the others zero.
 

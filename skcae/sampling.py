@@ -33,14 +33,11 @@ def sample(
     return_path=False,
     random_state=None,
 ):
-    r"""Draw samples by random walks that follow the learned manifold.
+    """Draw samples by random walks that follow the learned manifold.
 
-    A walk starts from a row x of X and repeats [1]_
+    A walk starts from a row x of X and repeats [1]_ ::
 
-    .. math::
-        x \leftarrow g(h + J J^T \varepsilon), \qquad
-        h = f(x), \quad J = \partial f / \partial x, \quad
-        \varepsilon \sim N(0, \sigma^2 I)
+        x ← g(h + J Jᵀ ε)   with   h = f(x),  J = ∂f/∂x,  ε ~ N(0, σ² I)
 
     with the encoder f and the decoder g. J Jᵀ turns noise into moves along the
     directions that the encoder is sensitive to, each in proportion to its squared
@@ -53,7 +50,7 @@ def sample(
         A fitted estimator.
     X : array-like of shape (n_rows, n_features)
         Rows to start from.
-    n_samples : int, default=None
+    n_samples : int or None, default=None
         Number of walks, in [1, inf). Each starts from a row drawn at random, with
         replacement. None starts one walk from each row, in order.
     n_steps : int, default=10

@@ -139,6 +139,10 @@ def test_training_curves(cae, make, X):
     assert not lines
     without = displays.TrainingCurveDisplay.from_estimator(make().fit(X))
     assert len(without.lines_) == 3
+    curved = make(gamma=1).fit(X)
+    *_, line = displays.TrainingCurveDisplay.from_estimator(curved).lines_
+    assert "curvature" in line.get_label()
+    np.testing.assert_array_equal(line.get_ydata(), curved.history_["curvature"])
 
 
 def test_components_as_images(cae):

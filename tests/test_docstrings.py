@@ -48,8 +48,6 @@ def _public():
 def _documented_types(function):
     """Return the documented type of each parameter."""
     text = inspect.cleandoc(function.__doc__)
-    # In a raw docstring a backslash joins no lines.
-    text = re.sub(r"\\\n +", "", text)
     return {p.name: p.type for p in NumpyDocString(text)["Parameters"]}
 
 

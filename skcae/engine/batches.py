@@ -35,9 +35,9 @@ def as_tensor(array):
     Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first.
     """
     flags = array.flags
-    if not (flags.writeable and flags.aligned and flags.c_contiguous) or (
-        not array.dtype.isnative
-    ):
+    shareable = flags.writeable and flags.aligned and flags.c_contiguous
+    # A single row or column is contiguous whatever its stride is.
+    if not (shareable and array.dtype.isnative and min(array.strides, default=0) >= 0):
         array = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
     return torch.from_numpy(array)
 

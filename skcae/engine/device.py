@@ -112,6 +112,14 @@ def threads_for(work):
     return _openmp().limit(limits=1) if work <= _ONE_THREAD_WORK else nullcontext()
 
 
+def is_out_of_memory(error):
+    """Return whether that is what PyTorch's exception says; it has no type for it."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "allocate memory" in text or "out of memory" in text
+    )
+
+
 def make_generator(seed):
     """Return a generator on the CPU, so that draws don't depend on the device."""
     return torch.Generator(device="cpu").manual_seed(int(seed))
