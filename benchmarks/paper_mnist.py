@@ -53,15 +53,15 @@ PRETRAINING = {
         for level in (0.3, 0.1, 0.5)
     ],
     "RBM": [{"rbm_learning_rate": rate} for rate in (0.05, 0.01, 0.1)],
-    "CAE": [{"lam": lam} for lam in (0.3, 0.1, 1)],
+    "CAE": [{"lam": lam} for lam in (0.3, 0.1, 1, 3)],
     "CAE+H": [
         {"lam": lam, "gamma": gamma, "sigma": 0.1}
         for lam in (0.3, 0.1)
         for gamma in (0.3, 1)
     ],
-    "CAE-2": [{"lam": lam, "n_layers": 2} for lam in (0.3, 0.1, 1)],
-    "MTC": [{"lam": lam} for lam in (0.3, 0.1, 1)],
-    "MTC-2": [{"lam": lam, "n_layers": 2} for lam in (0.3, 0.1, 1)],
+    "CAE-2": [{"lam": lam, "n_layers": 2} for lam in (0.3, 0.1, 1, 3)],
+    "MTC": [{"lam": lam} for lam in (0.3, 0.1, 1, 3)],
+    "MTC-2": [{"lam": lam, "n_layers": 2} for lam in (0.3, 0.1, 1, 3)],
 }
 
 # What is common to all autoencoders, and to the fine-tuning of all.
