@@ -82,7 +82,7 @@ class ContractiveAutoencoderClassifier(
         Number of labelled samples of a gradient step. "auto" is a sixteenth of them,
         but at least 16 and at most 1024.
 
-    max_iter : int, default=200
+    max_iter : int, default=500
         Maximum number of epochs of fine-tuning. In [1, inf).
 
     tol : float, default=1e-3
@@ -225,7 +225,7 @@ class ContractiveAutoencoderClassifier(
         solver="muon",
         learning_rate_init=0.005,
         batch_size="auto",
-        max_iter=200,
+        max_iter=500,
         tol=1e-3,
         n_iter_no_change=5,
         early_stopping=False,
