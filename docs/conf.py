@@ -1,5 +1,8 @@
 """Settings of Sphinx; CONTRIBUTING.md says how to build."""
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 import skcae
 
 project = "skcae"
@@ -14,6 +17,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx_gallery.gen_gallery",
 ]
+myst_enable_extensions = ["dollarmath"]
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 # `transform` in a docstring links to the method; what isn't found is code.
@@ -23,12 +27,17 @@ default_role = "py:obj"
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("skcae",),
     "filename_pattern": "",
+    "capture_repr": (),
+    "remove_config_comments": True,
     "within_subsection_order": "ExampleTitleSortKey",
     "download_all_examples": False,
     "min_reported_time": 1e9,  # timings of a build say nothing
@@ -36,6 +45,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
@@ -47,3 +57,33 @@ html_theme_options = {
 }
 html_sidebars = {"index": [], "contributing": [], "changelog": []}
 html_show_sourcelink = False
+
+
+def _visit_math(translator, node):
+    # Browsers show MathML without a script from the network.
+    is_block = isinstance(node, nodes.math_block)
+    mathml = tex2mathml(node.astext(), as_block=is_block)
+    translator.body.append(f'<div class="math">{mathml}</div>' if is_block else mathml)
+    raise nodes.SkipNode
+
+
+def _resolve(app, env, node, contnode):
+    """Link the short names of the guide, and what scikit-learn documents."""
+    name = node["reftarget"]
+    if name.startswith("sklearn."):
+        folder = "modules/generated" if name.count(".") > 1 else "api"
+        uri = f"https://scikit-learn.org/stable/{folder}/{name}.html"
+        return nodes.reference("", "", contnode, internal=False, refuri=uri)
+    for scope in ("skcae", "skcae.ContractiveAutoencoderTransformer"):
+        found = env.domains["py"].resolve_xref(
+            env, node["refdoc"], app.builder, "obj", f"{scope}.{name}", node, contnode
+        )
+        if found is not None:
+            return found
+    return None
+
+
+def setup(app):
+    """Connect what is above to Sphinx."""
+    app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math, None))
+    app.connect("missing-reference", _resolve)

@@ -2,9 +2,9 @@
 Columns, names and reconstructions
 ==================================
 
-The transformer beside others: in a `FeatureUnion`, on some columns of a DataFrame with
-a `ColumnTransformer`, with named features out, and back from the hidden
-representation to the data. It needs pandas and matplotlib.
+The transformer beside others: in a `~sklearn.pipeline.FeatureUnion`, on some columns of
+a DataFrame with a `~sklearn.compose.ColumnTransformer`, with named features out, and
+back from the hidden representation to the data. It needs pandas and matplotlib.
 """
 
 import matplotlib.pyplot as plt

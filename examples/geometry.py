@@ -30,6 +30,8 @@ IMAGES = {"image_shape": (8, 8)}
 # %%
 # Pixels in [0, 1] can be read as probabilities, for which there is the cross-entropy.
 
+# sphinx_gallery_thumbnail_number = 5
+
 models = {
     f"lam={lam:g}": ContractiveAutoencoderTransformer(
         lam=lam,

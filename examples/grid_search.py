@@ -2,7 +2,7 @@
 Tuning the contraction
 ======================
 
-`lam` and `n_hidden` are the parameters that matter. A grid search over a whole
+``lam`` and ``n_hidden`` are the parameters that matter. A grid search over a whole
 pipeline finds them, in two processes, with the classifier's accuracy as the score.
 """
 
@@ -35,7 +35,7 @@ search = GridSearchCV(
 ).fit(X_train, y_train)
 
 # %%
-# Mean accuracy over the folds. Rows are `lam`, columns `n_hidden`.
+# Mean accuracy over the folds. Rows are ``lam``, columns ``n_hidden``.
 
 scores = search.cv_results_["mean_test_score"].reshape(3, 3)
 print(f"{'lam':<8}" + "".join(f"{n:<8}" for n in (32, 64, 128)))

@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import RocCurveDisplay, roc_auc_score
 from sklearn.model_selection import train_test_split
+from sklearn.neighbors import LocalOutlierFactor
 
 from skcae import ContractiveAutoencoderTransformer
 
@@ -53,21 +54,17 @@ X, y = load_digits(return_X_y=True)
 X /= 16
 
 # %%
-# Nothing is tuned to the outliers: all models have their default settings, but for PCA,
-# which keeps 95% of the variance, as the default of all components reconstructs
-# everything.
+# All models have their default settings, but for PCA: all components, its default, would
+# reconstruct everything, and 85% of the variance is about what is best here.
 
 aucs = {}
 for seed in SEEDS:
     models = {
-        "contractive (lam=0.1)": ContractiveAutoencoderTransformer(random_state=seed),
-        "autoencoder (lam=0)": ContractiveAutoencoderTransformer(
-            lam=0, random_state=seed
-        ),
-        "PCA (95% of variance)": ReconstructingPCA(
-            n_components=0.95, random_state=seed
-        ),
+        "contractive": ContractiveAutoencoderTransformer(random_state=seed),
+        "lam=0": ContractiveAutoencoderTransformer(lam=0, random_state=seed),
+        "PCA": ReconstructingPCA(n_components=0.85, random_state=seed),
         "IsolationForest": IsolationForest(random_state=seed),
+        "LocalOutlierFactor": LocalOutlierFactor(novelty=True),
     }
     X_train, X_test = train_test_split(X[y != UNSEEN], test_size=0.3, random_state=seed)
     outliers = damaged(X_test, np.random.default_rng(seed))
@@ -87,19 +84,23 @@ for seed in SEEDS:
 # %%
 # Area under the ROC curve, mean over three splits: 1 is perfect and 0.5 is chance.
 
-print(f"{'':<24}" + "".join(f"{name:<24}" for name in models))
+print(f"{'':<23}" + "".join(f"{name:<17}" for name in models))
 for kind, by_model in aucs.items():
-    print(f"{kind:<24}" + "".join(f"{np.mean(v):<24.3f}" for v in by_model.values()))
+    print(f"{kind:<23}" + "".join(f"{np.mean(v):<17.3f}" for v in by_model.values()))
 
 # %%
-# The curves of the last split, for one kind that the contractive autoencoder tells best
-# and the one that it doesn't.
+# No model is best at everything. LocalOutlierFactor, which looks at the nearest training
+# samples in place of a model of them, is better where whole strokes are missing or out of
+# place, and worse at noise.
 #
 # ``loss="cross_entropy"`` would not do here: even a perfect reconstruction costs the
-# entropy of its grey pixels, so that blank pixels score higher than the digits.
+# entropy of its grey pixels, so that blank pixels score higher than the digits (the area
+# is 0.1).
+#
+# The curves of the last split for two kinds:
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
-kinds = ["halves of two digits", "4 × 4 pixels blank"]
+kinds = ["noise on all pixels", "halves of two digits"]
 for ax, kind in zip(axes, kinds, strict=True):
     for name, (is_inlier, scores) in curves[kind].items():
         RocCurveDisplay.from_predictions(is_inlier, scores, name=name, ax=ax)

@@ -145,8 +145,8 @@ class ContractiveAutoencoderClassifier(
     n_features_in_ : int
         Number of features seen during :term:`fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of features seen during :term:`fit`. Defined only when `X` has feature
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of features seen during :term:`fit`. Defined only when X has feature
         names that are all strings.
 
     See Also
@@ -160,7 +160,7 @@ class ContractiveAutoencoderClassifier(
     `sklearn.semi_supervised`; but where it is one of only two labels, it is a class, as
     in all other classifiers. An array of strings and −1 needs the dtype object: in any
     other, −1 turns into a string, which is a class (with a warning). Unlabelled samples
-    are of no use to a `FrozenEstimator`.
+    are of no use to a `~sklearn.frozen.FrozenEstimator`.
 
     The labelled samples are held in memory, those of a memory map too.
 

@@ -297,8 +297,8 @@ class ContractiveAutoencoderTransformer(
     n_features_in_ : int
         Number of features seen during :term:`fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of features seen during :term:`fit`. Defined only when `X` has feature
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of features seen during :term:`fit`. Defined only when X has feature
         names that are all strings.
 
     See Also

@@ -1,4 +1,4 @@
-"""Samples from the density that a fitted contractive autoencoder has learned."""
+"""Random walks along the manifold that a fitted contractive autoencoder has learned."""
 
 from numbers import Integral, Real
 
