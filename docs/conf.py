@@ -18,6 +18,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 myst_enable_extensions = ["dollarmath"]
+nitpicky = True
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 # `transform` in a docstring links to the method; what isn't found is code.
@@ -51,6 +52,7 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_theme_options = {
     "show_prev_next": True,
+    "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 6,

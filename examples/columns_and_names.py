@@ -18,6 +18,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skcae import ContractiveAutoencoderTransformer
+from skcae.displays import ComponentsDisplay
 
 X, y = load_wine(return_X_y=True, as_frame=True)
 
@@ -50,7 +51,7 @@ columns = ColumnTransformer(
     remainder="passthrough",
     verbose_feature_names_out=False,
 ).set_output(transform="pandas")
-print(columns.fit_transform(X).iloc[:3, :5].round(3))
+print(columns.fit_transform(X).iloc[:3, :5].round(3).T)
 
 # %%
 # Back from hidden representations to wines: what the model keeps of each column.
@@ -66,6 +67,11 @@ print("kept least:", ", ".join(errors.index[-3:]))
 figure, ax = plt.subplots(layout="constrained")
 ax.barh(errors.index, errors)
 ax.set(xlabel="mean squared error, of a variance of 1")
+
+# %%
+# What each hidden unit looks at: its weights, by the names of the columns.
+
+ComponentsDisplay.from_estimator(cae)
 
 # %%
 # Samples that the model reconstructs badly are unlike the rest.

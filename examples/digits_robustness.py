@@ -71,7 +71,7 @@ for name, values in accuracies.items():
 if find_spec("matplotlib"):
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(layout="constrained")
+    figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
     reds = plt.get_cmap("Reds")([0.45, 0.7, 0.95])
     colors = ["0.6", "0.6", "C0", "C0", "C2", *reds]
     for (name, values), color in zip(accuracies.items(), colors, strict=True):
@@ -83,5 +83,5 @@ if find_spec("matplotlib"):
         xticks=NOISE_LEVELS,
         ylim=(0.74, 1),
     )
-    ax.legend()
+    figure.legend(loc="outside right upper")
     plt.show()

@@ -94,6 +94,7 @@ for row, name in enumerate(others):
     ax.plot(gains.mean(), row, "|", color="black", markersize=20)
 ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
 ax.set_yticks(range(len(others)), others)
+ax.margins(y=0.2)
 ax.invert_yaxis()
 ax.set_xlabel("accuracy minus that of MLPClassifier")
 plt.show()

@@ -173,7 +173,7 @@ class TrainingCurveDisplay(_Display):
         self : TrainingCurveDisplay
         """
         self._set_axes(ax)
-        from matplotlib.ticker import LogFormatter
+        from matplotlib.ticker import LogLocator
 
         self.lines_ = []
         for name, style in self._STYLES.items():
@@ -182,10 +182,13 @@ class TrainingCurveDisplay(_Display):
                 epochs = np.arange(1, len(values) + 1)
                 self.lines_ += self.ax_.plot(epochs, values, **style)
         self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
-        # Plain numbers, on the minor ticks too where there are few major ones.
-        self.ax_.yaxis.set_major_formatter(LogFormatter())
-        self.ax_.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        self.ax_.legend()
+        # Plain numbers at 1, 2, 5, 10, ...: the curves often span few powers of ten.
+        self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        self.ax_.yaxis.set_major_formatter("{x:g}")
+        self.ax_.yaxis.set_minor_formatter("{x:g}")
+        # Above the axes of a figure of its own: inside, it might hide a curve.
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
+        self.ax_.legend(frameon=False, **(above if ax is None else {}))
         return self
 
 

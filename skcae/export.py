@@ -51,10 +51,11 @@ def register_onnx_converter():
     After one call, ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` convert a
     fitted `ContractiveAutoencoderTransformer` or `ContractiveAutoencoderClassifier`,
     and pipelines that contain one. The ONNX model computes
-    `~ContractiveAutoencoderTransformer.transform`, or the classifier's ``predict``
-    and ``predict_proba``, for any number of rows, in float32 whatever the type of its input.
-    A classifier has the labels and probabilities as outputs, and the options "zipmap",
-    "nocl" and "output_class_labels", like scikit-learn's classifiers in skl2onnx.
+    `~ContractiveAutoencoderTransformer.transform`, or the classifier's ``predict`` and
+    ``predict_proba``, for any number of rows, in float32 whatever the type of its
+    input. A classifier has the labels and probabilities as outputs, and the options
+    "zipmap", "nocl" and "output_class_labels", like scikit-learn's classifiers in
+    skl2onnx.
 
     Raises
     ------
