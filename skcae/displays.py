@@ -187,8 +187,9 @@ class TrainingCurveDisplay(_Display):
         self.ax_.yaxis.set_major_formatter("{x:g}")
         self.ax_.yaxis.set_minor_formatter("{x:g}")
         # Above the axes of a figure of its own: inside, it might hide a curve.
-        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
-        self.ax_.legend(frameon=False, **(above if ax is None else {}))
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
+        above |= {"ncols": 2, "frameon": False}
+        self.ax_.legend(**(above if ax is None else {}))
         return self
 
 
