@@ -17,6 +17,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
@@ -108,9 +109,11 @@ def main():
     X, y = load_digits(return_X_y=True)
     rows = {"raw": nothing, "PCA": lambda seed: [PCA(0.95)]}
     rows |= {f"lam={v}": cae({"lam": v}) for v in (0, 1)}
-    for scale in (True, False):
-        title = f"digits, SVC, {'with' if scale else 'without'} a StandardScaler"
-        show(title, X / 16, y, rows, scale=scale, classifier=SVC())
+    for classifier in (SVC(), KNeighborsClassifier()):
+        for scale in (True, False):
+            how = "with" if scale else "without"
+            title = f"digits, {classifier}, {how} a StandardScaler"
+            show(title, X / 16, y, rows, scale=scale, classifier=classifier)
 
 
 if __name__ == "__main__":
