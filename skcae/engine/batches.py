@@ -29,11 +29,19 @@ def as_array(X):
     return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
 
 
+def detached(X):
+    """Return a tensor without its graph, and anything else as it is."""
+    return X.detach() if isinstance(X, torch.Tensor) else X
+
+
 def as_tensor(array):
     """Return a tensor that shares the array's memory where PyTorch can share it.
 
-    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first.
+    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first. A
+    tensor is returned as it is.
     """
+    if isinstance(array, torch.Tensor):
+        return array
     flags = array.flags
     if not (flags.writeable and flags.aligned and flags.c_contiguous) or (
         not array.dtype.isnative
@@ -224,9 +232,7 @@ class ShuffledBatches:
         return self._copied(self._permutation(self.n_samples)[:n_samples])
 
     def _copied(self, rows):
-        rows = self._rows[rows]
-        if not torch.is_tensor(rows):
-            rows = as_tensor(_dense(rows))
+        rows = as_tensor(_dense(self._rows[rows]))
         return rows.to(self.dtype, copy=True).to(self.device)
 
 
