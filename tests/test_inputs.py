@@ -79,14 +79,25 @@ def test_every_sparse_format(format, container, sparse_X, make):
     assert_array_equal(H, make().fit(sparse_X).transform(sparse_X))
 
 
+@pytest.mark.parametrize("format", ["coo", "csc", "csr"])
+@pytest.mark.parametrize("container", ["array", "matrix"])
 @pytest.mark.parametrize("index", [np.int32, np.int64])
-def test_both_sizes_of_indices(index, sparse_X, make):
-    S = scipy.sparse.csr_array(sparse_X)
-    S.indices, S.indptr = S.indices.astype(index), S.indptr.astype(index)
+def test_both_sizes_of_indices(index, container, format, sparse_X, make):
+    S = getattr(scipy.sparse, f"{format}_{container}")(sparse_X)
+    names = ("row", "col") if format == "coo" else ("indices", "indptr")
+    if hasattr(S, "coords"):
+        # SciPy 1.13 and later cast what is assigned to row and col.
+        S.coords = tuple(axis.astype(index) for axis in S.coords)
+    else:
+        for name in names:
+            setattr(S, name, getattr(S, name).astype(index))
+    for name in (*names, "data"):
+        # As joblib's memory maps are.
+        getattr(S, name).flags.writeable = False
     model = make().fit(S)
     assert_same_model(model, make().fit(sparse_X))
     assert_array_equal(model.transform(S), model.transform(sparse_X))
-    assert S.indices.dtype == S.indptr.dtype == index
+    assert all(getattr(S, name).dtype == index for name in names)
 
 
 def test_streams_of_sparse_chunks(sparse_X, make):
@@ -310,6 +321,15 @@ def test_tensors_of_a_graph_and_views(X, make):
         expected.inverse_transform(H),
     )
     assert_same_model(make().partial_fit(tensor), make().partial_fit(X))
+
+
+def test_tensors_of_short_floats_become_float64(X, make):
+    for dtype in (torch.bfloat16, torch.float16):
+        tensor = torch.tensor(X).to(dtype)
+        wide = tensor.double().numpy()
+        model = make().fit(tensor)
+        assert_same_model(model, make().fit(wide))
+        assert_array_equal(model.transform(tensor), model.transform(wide), strict=True)
 
 
 def test_tensors_are_checked(X, make):

@@ -26,7 +26,11 @@ def as_array(X):
 
     Anything but a tensor is returned as it is.
     """
-    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.dtype == torch.bfloat16:
+        X = X.double()  # NumPy has no such format.
+    return X.numpy(force=True)
 
 
 def detached(X):
