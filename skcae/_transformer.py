@@ -10,6 +10,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -19,6 +20,7 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
+from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.random import sample_without_replacement
@@ -29,7 +31,7 @@ from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._version import __version__
 from .engine import inference
 from .engine.activations import ACTIVATIONS
-from .engine.batches import RowSubset, as_array, is_out_of_core
+from .engine.batches import RowSubset, as_array, detached, is_out_of_core
 from .engine.corruption import CORRUPTIONS
 from .engine.device import (
     PRECISIONS,
@@ -82,6 +84,19 @@ def _early_stopping_is_off(estimator):
     return True
 
 
+def _array_or_tensor(X):
+    """Return X to compute with, and the dtypes that it may have.
+
+    A tensor is an array, unless scikit-learn's array API dispatch asks for results that
+    are tensors on its device.
+    """
+    if not get_config()["array_api_dispatch"]:
+        return as_array(X), _TYPES
+    X = detached(X)
+    xp, _ = get_namespace(X)
+    return X, [getattr(xp, dtype.__name__) for dtype in _TYPES]
+
+
 def _range(X):
     """Return the least and the greatest value; zero is among those of sparse X."""
     if isinstance(X, RowSubset):
@@ -98,7 +113,9 @@ def _check_range(X, loss):
     if not LOSSES[loss].unit_interval:
         return
     # A scaler's rounding is no error.
-    tolerance = 8 * np.finfo(X.dtype).eps if X.dtype.kind == "f" else 0
+    xp, _ = get_namespace(X)
+    is_float = xp.isdtype(X.dtype, "real floating")
+    tolerance = 8 * xp.finfo(X.dtype).eps if is_float else 0
     low, high = _range(X)
     if low < -tolerance or high > 1 + tolerance:
         raise ValueError(
@@ -310,6 +327,11 @@ class ContractiveAutoencoderTransformer(
     -----
     The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
     there is none.
+
+    With ``sklearn.set_config(array_api_dispatch=True)`` the methods `transform`,
+    `inverse_transform`, `score_samples`, `jacobian` and `contraction` compute with
+    PyTorch tensors on the tensor's device, whatever ``device`` is, and return tensors
+    there, without gradients. Otherwise tensors are taken as the arrays that they hold.
 
     Hidden features vary little by design. A regularised model after this one wants
     them on a common scale: put a StandardScaler in between.
@@ -851,7 +873,7 @@ class ContractiveAutoencoderTransformer(
             The hidden representation h(x) = s(x W + b), in the floating-point dtype of
             X (float64 where X has none).
         """
-        return self._map_rows(inference.code, self._validate_rows(X))
+        return self._map_rows(inference.code, self._validate_rows_or_tensor(X))
 
     def inverse_transform(self, X):
         """Decode hidden representations.
@@ -867,12 +889,9 @@ class ContractiveAutoencoderTransformer(
             The reconstructions, in the floating-point dtype of X.
         """
         check_is_fitted(self)
+        X, types = _array_or_tensor(X)
         X = check_array(
-            as_array(X),
-            accept_sparse="csr",
-            dtype=_TYPES,
-            input_name="X",
-            estimator=self,
+            X, accept_sparse="csr", dtype=types, input_name="X", estimator=self
         )
         if X.shape[1] != self._n_features_out:
             raise ValueError(
@@ -899,7 +918,7 @@ class ContractiveAutoencoderTransformer(
         scores : ndarray of shape (n_samples,)
             Minus the loss, summed over features; the penalty is not part of it.
         """
-        X = self._validate_rows(X)
+        X = self._validate_rows_or_tensor(X)
         _check_range(X, self._loss)
         return -self._map_rows(inference.reconstruction_loss(self._loss), X)
 
@@ -936,7 +955,7 @@ class ContractiveAutoencoderTransformer(
         jacobians : ndarray of shape (n_samples, n_hidden, n_features)
             ``jacobians[n, j, i]`` is ∂h_j/∂x_i at sample n.
         """
-        X = self._validate_rows(X)
+        X = self._validate_rows_or_tensor(X)
         entries = max(self._fitted_architecture.sizes) * self.n_features_in_
         return self._map_rows(jacobian, X, entries_per_row=entries)
 
@@ -954,7 +973,7 @@ class ContractiveAutoencoderTransformer(
             Squared Frobenius norms of the encoder's Jacobian: how much the hidden
             representation moves with the input.
         """
-        X = self._validate_rows(X)
+        X = self._validate_rows_or_tensor(X)
         entries = entries_per_row(self._fitted_architecture)
         return self._map_rows(contraction, X, entries_per_row=entries)
 
@@ -963,6 +982,11 @@ class ContractiveAutoencoderTransformer(
         return validate_data(
             self, as_array(X), accept_sparse=accept_sparse, dtype=dtype, reset=False
         )
+
+    def _validate_rows_or_tensor(self, X):
+        check_is_fitted(self)
+        X, types = _array_or_tensor(X)
+        return validate_data(self, X, accept_sparse="csr", dtype=types, reset=False)
 
     def _map_rows(self, function, X, **kwargs):
         return inference.map_rows(

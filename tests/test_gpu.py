@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
 from skcae.engine import batches
@@ -63,3 +64,20 @@ def test_steps_do_not_wait_for_the_device(tied, optimizer):
                 trainer.optimizer.step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_tensors_stay_on_the_device(X, make):
+    model = make(device="cpu").fit(X)
+    tensor = torch.tensor(X, device="cuda")
+    try:
+        context = config_context(array_api_dispatch=True)
+        with context:
+            codes = model.transform(tensor)
+            restored = model.inverse_transform(codes)
+    except ImportError as error:
+        pytest.skip(str(error))
+    assert codes.device == restored.device == tensor.device
+    assert_allclose(codes.cpu(), model.transform(X), rtol=1e-10)
+    assert_allclose(
+        restored.cpu(), model.inverse_transform(model.transform(X)), rtol=1e-10
+    )

@@ -5,9 +5,11 @@ import pytest
 import scipy.sparse
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MaxAbsScaler
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.utils import estimator_checks
 
 from skcae import ContractiveAutoencoderTransformer, geometry, sampling
 from skcae.engine import batches
@@ -77,14 +79,25 @@ def test_every_sparse_format(format, container, sparse_X, make):
     assert_array_equal(H, make().fit(sparse_X).transform(sparse_X))
 
 
+@pytest.mark.parametrize("format", ["coo", "csc", "csr"])
+@pytest.mark.parametrize("container", ["array", "matrix"])
 @pytest.mark.parametrize("index", [np.int32, np.int64])
-def test_both_sizes_of_indices(index, sparse_X, make):
-    S = scipy.sparse.csr_array(sparse_X)
-    S.indices, S.indptr = S.indices.astype(index), S.indptr.astype(index)
+def test_both_sizes_of_indices(index, container, format, sparse_X, make):
+    S = getattr(scipy.sparse, f"{format}_{container}")(sparse_X)
+    names = ("row", "col") if format == "coo" else ("indices", "indptr")
+    if hasattr(S, "coords"):
+        # SciPy 1.13 and later cast what is assigned to row and col.
+        S.coords = tuple(axis.astype(index) for axis in S.coords)
+    else:
+        for name in names:
+            setattr(S, name, getattr(S, name).astype(index))
+    for name in (*names, "data"):
+        # As joblib's memory maps are.
+        getattr(S, name).flags.writeable = False
     model = make().fit(S)
     assert_same_model(model, make().fit(sparse_X))
     assert_array_equal(model.transform(S), model.transform(sparse_X))
-    assert S.indices.dtype == S.indptr.dtype == index
+    assert all(getattr(S, name).dtype == index for name in names)
 
 
 def test_streams_of_sparse_chunks(sparse_X, make):
@@ -310,8 +323,137 @@ def test_tensors_of_a_graph_and_views(X, make):
     assert_same_model(make().partial_fit(tensor), make().partial_fit(X))
 
 
+def test_tensors_of_short_floats_become_float64(X, make):
+    for dtype in (torch.bfloat16, torch.float16):
+        tensor = torch.tensor(X).to(dtype)
+        wide = tensor.double().numpy()
+        model = make().fit(tensor)
+        assert_same_model(model, make().fit(wide))
+        assert_array_equal(model.transform(tensor), model.transform(wide), strict=True)
+
+
 def test_tensors_are_checked(X, make):
     with pytest.raises(ValueError, match="contains NaN"):
         make().fit(torch.tensor(X) * torch.nan)
     with pytest.raises(ValueError, match="has 4 features"):
         make().fit(X).transform(torch.tensor(X)[:, :4])
+
+
+# Tensors under array API dispatch
+
+
+@pytest.fixture
+def dispatch():
+    """Turn scikit-learn's array API dispatch on."""
+    try:
+        context = config_context(array_api_dispatch=True)
+        with context:
+            yield
+    except ImportError as error:  # scikit-learn < 1.8 needs array_api_compat
+        pytest.skip(str(error))
+
+
+def twin(tensor):
+    """Return the array of the same values, bits and dtype."""
+    return tensor.detach().numpy().copy()
+
+
+@pytest.mark.parametrize("parameters", [{}, PARAMETERS["cross-entropy"]], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.float64, torch.uint8, torch.int32, torch.bool],
+    ids=str,
+)
+def test_tensors_come_out_as_tensors(dtype, parameters, X, make, dispatch):
+    tensor = torch.tensor(X if dtype.is_floating_point else X.round()).to(dtype)
+    model = make(**parameters).fit(tensor)
+    assert_same_model(model, make(**parameters).fit(twin(tensor)))
+    for method in METHODS:
+        result = getattr(model, method)(tensor)
+        assert isinstance(result, torch.Tensor)
+        assert result.device == tensor.device
+        expected = getattr(model, method)(twin(tensor))
+        assert_array_equal(result.numpy(), expected, strict=True)
+    assert model.score(tensor) == pytest.approx(model.score(twin(tensor)), rel=1e-6)
+    codes = model.transform(tensor)
+    restored = model.inverse_transform(codes)
+    assert isinstance(restored, torch.Tensor)
+    assert_array_equal(
+        restored.numpy(), model.inverse_transform(twin(codes)), strict=True
+    )
+
+
+def test_rows_of_tensors_do_not_go_through_numpy(X, make, dispatch, monkeypatch):
+    model = make().fit(X)
+    expected = model.transform(X)
+    tensor = torch.tensor(X)
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a tensor leaves its device")
+
+    for way in ("numpy", "__array__", "cpu", "tolist"):
+        monkeypatch.setattr(torch.Tensor, way, forbidden)
+    codes = model.transform(tensor)
+    restored = model.inverse_transform(codes)
+    monkeypatch.undo()
+    assert_array_equal(codes, expected)
+    assert_array_equal(restored, model.inverse_transform(expected))
+
+
+def test_tensors_are_checked_under_dispatch(X, make, dispatch):
+    model = make(**PARAMETERS["cross-entropy"]).fit(X)
+    tensor = torch.tensor(X)
+    with pytest.raises(ValueError, match="contains NaN"):
+        model.transform(tensor * torch.nan)
+    with pytest.raises(ValueError, match="has 4 features"):
+        model.transform(tensor[:, :4])
+    with pytest.raises(ValueError, match="has 8 features"):
+        model.inverse_transform(tensor)
+    with pytest.raises(ValueError, match=r"in the range \[0, 1\]"):
+        model.score_samples(2 * tensor)
+
+
+def test_gradients_end_at_the_transformer(X, make, dispatch):
+    model = make().fit(X)
+    leaf = torch.tensor(X, requires_grad=True)
+    result = model.transform(leaf.T.contiguous().T)
+    assert not result.requires_grad
+    assert_array_equal(result, model.transform(X))
+
+
+def test_other_input_comes_out_as_arrays_under_dispatch(X, make, dispatch):
+    model = make().fit(torch.tensor(X))
+    for rows in (X, X.tolist(), np.asfortranarray(X), scipy.sparse.coo_array(X)):
+        assert isinstance(model.transform(rows), np.ndarray)
+    # Functions of a model return arrays for tensors too.
+    for function in (geometry.singular_values, geometry.score_field, sampling.sample):
+        assert isinstance(function(model, torch.tensor(X)), np.ndarray)
+    geometry.contraction_ratio(model, torch.tensor(X), [1.0])
+
+
+def test_tensors_go_through_pipelines(X, make, dispatch):
+    pytest.importorskip("sklearn", "1.9", reason="StandardScaler takes no tensors")
+    pipeline = make_pipeline(MaxAbsScaler(), make(), StandardScaler())
+    expected = pipeline.fit(X).transform(X)
+    result = pipeline.fit(torch.tensor(X)).transform(torch.tensor(X))
+    assert isinstance(result, torch.Tensor)
+    assert_allclose(result.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_check_of_array_api_input(dtype, X, dispatch):
+    """What the check asks for, but for fitted arrays in the namespace of X.
+
+    Fitted state is NumPy, whatever it was fitted to; so the estimator has no array API
+    tag. The check looks at one of its attributes only, which is a list here.
+    """
+
+    class Listed(ContractiveAutoencoderTransformer):
+        def fit(self, X, y=None):
+            super().fit(X)
+            self.loss_curve_ = self.loss_curve_.tolist()
+            return self
+
+    estimator_checks.check_array_api_input_and_values(
+        "Listed", Listed(tol=0.1), "torch", "cpu", dtype
+    )

@@ -157,6 +157,16 @@ def test_names_are_forgotten_with_the_data(frame, X, make):
         model.transform(frame)
 
 
+@pytest.mark.parametrize(
+    "dtype", ["Float64", "double[pyarrow]", pd.SparseDtype(float, 0)], ids=str
+)
+def test_columns_of_pandas_own_types_are_data(dtype, frame, X, make):
+    rows = frame.astype(dtype)
+    model = make().fit(rows)
+    np.testing.assert_array_equal(model.transform(rows), make().fit_transform(X))
+    np.testing.assert_array_equal(model.feature_names_in_, frame.columns)
+
+
 def test_polars_frames_are_data(frame, X, make):
     pl = pytest.importorskip("polars")
     rows = pl.DataFrame(X, schema=list(frame.columns))

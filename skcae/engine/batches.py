@@ -26,14 +26,26 @@ def as_array(X):
 
     Anything but a tensor is returned as it is.
     """
-    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.dtype == torch.bfloat16:
+        X = X.double()  # NumPy has no such format.
+    return X.numpy(force=True)
+
+
+def detached(X):
+    """Return a tensor without its graph, and anything else as it is."""
+    return X.detach() if isinstance(X, torch.Tensor) else X
 
 
 def as_tensor(array):
     """Return a tensor that shares the array's memory where PyTorch can share it.
 
-    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first.
+    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first. A
+    tensor is returned as it is.
     """
+    if isinstance(array, torch.Tensor):
+        return array
     flags = array.flags
     shareable = flags.writeable and flags.aligned and flags.c_contiguous
     # A single row or column is contiguous whatever its stride is.
@@ -249,9 +261,7 @@ class ShuffledBatches:
         return self._copied(self._permutation(self.n_samples)[:n_samples])
 
     def _copied(self, rows):
-        rows = self._rows[rows]
-        if not torch.is_tensor(rows):
-            rows = as_tensor(_dense(rows))
+        rows = as_tensor(_dense(self._rows[rows]))
         return rows.to(self.dtype, copy=True).to(self.device)
 
 

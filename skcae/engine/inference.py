@@ -1,4 +1,4 @@
-"""What a trained network computes, row by row: rows in, NumPy arrays out."""
+"""What a trained network computes, row by row."""
 
 import numpy as np
 import torch
@@ -45,21 +45,29 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
         row of x.
     architecture : Architecture
     arrays : Parameters of ndarray
-    X : ndarray or CSR array of shape (n_samples, n_columns)
+    X : ndarray, CSR array or Tensor of shape (n_samples, n_columns)
         float32, float64 or integers.
     device : torch.device
+        Where to compute; a tensor's rows stay on its own device.
     entries_per_row : int, default=None
         Size of the largest intermediate result for one row; None is the widest layer.
 
     Returns
     -------
     result : ndarray of shape (n_samples, ...)
-        Of the dtype of ``X`` or float64.
+        Of the dtype of ``X`` or float64. A tensor on the device of ``X``, if that is
+        one.
     """
-    result_dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
-    dtype = {4: torch.float32, 8: torch.float64}[result_dtype.itemsize]
-    if dtype == torch.float64 and not has_float64(device):
-        device = torch.device("cpu")
+    is_tensor = isinstance(X, torch.Tensor)
+    if is_tensor:
+        device = X.device
+        wide = torch.float64 if has_float64(device) else torch.float32
+        dtype = X.dtype if X.is_floating_point() else wide
+    else:
+        result_dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
+        dtype = {4: torch.float32, 8: torch.float64}[result_dtype.itemsize]
+        if dtype == torch.float64 and not has_float64(device):
+            device = torch.device("cpu")
     parameters = Parameters(
         *(
             [torch.tensor(a, dtype=dtype, device="cpu").to(device) for a in group]
@@ -69,8 +77,10 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
     n_rows = block_rows(entries_per_row or max(architecture.sizes))
     result = None
     for rows, block in row_blocks(X, dtype=dtype, device=device, n_rows=n_rows):
-        values = function(architecture, parameters, block).cpu().numpy()
+        values = function(architecture, parameters, block)
         if result is None:
-            result = np.empty((X.shape[0], *values.shape[1:]), dtype=result_dtype)
+            shape = (X.shape[0], *values.shape[1:])
+            home = device if is_tensor else torch.device("cpu")
+            result = torch.empty(shape, dtype=dtype, device=home)
         result[rows] = values
-    return result
+    return result if is_tensor else result.numpy().astype(result_dtype, copy=False)

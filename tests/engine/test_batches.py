@@ -15,6 +15,7 @@ from skcae.engine.batches import (
     as_array,
     as_tensor,
     block_rows,
+    detached,
     is_out_of_core,
     row_blocks,
 )
@@ -381,8 +382,11 @@ def test_tensors_become_arrays_and_nothing_else_does():
     assert isinstance(array, np.ndarray)
     assert tensor[0, 0] == 7
     assert isinstance(as_array(tensor.requires_grad_()), np.ndarray)
+    assert as_tensor(tensor) is tensor
+    assert not detached(tensor).requires_grad
     for other in [array, [[1.0]], scipy.sparse.csr_array(array)]:
         assert as_array(other) is other
+        assert detached(other) is other
 
 
 def test_sample_draws_without_replacement():

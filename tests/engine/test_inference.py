@@ -85,6 +85,20 @@ def test_results_have_the_dtype_of_the_rows(fitted, dtype):
     np.testing.assert_allclose(result, exact, rtol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8], ids=str)
+def test_tensors_give_tensors(fitted, dtype, monkeypatch):
+    architecture, arrays, X = fitted
+    monkeypatch.setattr(batches, "_BLOCK_ENTRIES", 20)
+    tensor = torch.tensor(X).to(dtype)
+    # Where to compute is where they are.
+    result, expected = (
+        inference.map_rows(inference.code, architecture, arrays, rows, device=device)
+        for rows, device in [(tensor, torch.device("cuda")), (tensor.numpy(), CPU)]
+    )
+    assert result.device == CPU
+    np.testing.assert_array_equal(result.numpy(), expected, strict=True)
+
+
 @pytest.mark.parametrize(
     "function, shape",
     [
