@@ -25,10 +25,13 @@ class Contender:
         What a reader of the table must know.
     penalised : bool
         Whether the contraction penalty is part of what it minimises.
+    labelled : bool
+        Whether it trains a classifier of labelled rows in place of an autoencoder.
     """
 
     note = ""
     penalised = True
+    labelled = False
     cpu_only = False
 
     def __init__(self, device, seed):
@@ -43,7 +46,10 @@ class Contender:
         """Import what the contender needs."""
 
     def setup(self, X, n_hidden, batch_size, lam):
-        """Build everything that is built once; X is float32 in [0, 1]."""
+        """Build everything that is built once; X is float32 in [0, 1].
+
+        Where ``labelled`` is true, the last argument is the labels y, from 0 to 9.
+        """
         raise NotImplementedError
 
     def train(self, n_epochs):
@@ -51,7 +57,10 @@ class Contender:
         raise NotImplementedError
 
     def transform(self, X):
-        """Return the hidden representation as an array; None if it has no such."""
+        """Return the hidden representation as an array; None if it has no such.
+
+        Of a classifier, the probabilities of the classes.
+        """
 
     def weights(self):
         """Return W, b, V, c as arrays, (fan_in, fan_out); None if it has none."""
@@ -665,6 +674,231 @@ class Floor(Contender):
         return self.torch.mm(x, self.W).cpu().numpy()
 
 
+# Fine-tuning: one sigmoid layer, a softmax layer, cross-entropy. The softmax layer
+# starts with zeros.
+
+N_CLASSES = 10
+
+
+class Classifier(Contender):
+    """What all that train on labels have in common."""
+
+    penalised = False
+    labelled = True
+
+
+class SkcaeClassifier(Classifier):
+    """The library's engine, doing what fine-tuning does between two epochs."""
+
+    note = "epochs of fine-tuning with solver='adam', without start-up"
+    optimizer = "adam"
+
+    def load(self):
+        import skcae.engine.finetuning  # noqa: F401
+
+    def setup(self, X, n_hidden, batch_size, y):
+        from skcae.engine.device import resolve_device
+        from skcae.engine.finetuning import ClassifierArchitecture, FineTuner
+
+        W, b, _, _ = glorot(X.shape[1], n_hidden, self.seed)
+        self.tuner = FineTuner(
+            ClassifierArchitecture((X.shape[1], n_hidden, N_CLASSES)),
+            X,
+            y,
+            [W],
+            [b],
+            weights=np.ones(len(y)),
+            alpha=0.0,
+            learning_rate=LEARNING_RATE,
+            batch_size=batch_size,
+            precision="float32",
+            device=resolve_device(self.device),
+            seed=self.seed,
+            optimizer=self.optimizer,
+        )
+        self.epochs = self.tuner.epochs()
+
+    def train(self, n_epochs):
+        for _ in range(n_epochs):
+            next(self.epochs)
+            self.kept = self.tuner.snapshot()
+        return n_epochs
+
+    def transform(self, X):
+        from skcae.engine.device import resolve_device
+        from skcae.engine.finetuning import probabilities
+        from skcae.engine.inference import map_rows
+
+        arrays, device = self.tuner.arrays(), resolve_device(self.device)
+        return map_rows(
+            probabilities, self.tuner.architecture, arrays, X, device=device
+        )
+
+    def weights(self):
+        return [group[0] for group in self.tuner.arrays()]
+
+
+class SkcaeMuonClassifier(SkcaeClassifier):
+    """The same with the default optimiser."""
+
+    note = "solver='muon', the default"
+    optimizer = "muon"
+
+
+def torch_classifier(n_features, n_hidden, seed, device):
+    """Return the network as it is usually written."""
+    import torch
+
+    model = torch.nn.Sequential(
+        torch.nn.Linear(n_features, n_hidden),
+        torch.nn.Sigmoid(),
+        torch.nn.Linear(n_hidden, N_CLASSES),
+    )
+    W, b, _, _ = glorot(n_features, n_hidden, seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model[0].weight.copy_(torch.from_numpy(W.T))
+        model[0].bias.copy_(torch.from_numpy(b))
+    return model.to(device)
+
+
+def torch_weights(model):
+    """Return its weights and biases as arrays, (fan_in, fan_out)."""
+    return [parameter.detach().cpu().numpy().T for parameter in model.parameters()]
+
+
+class PyTorchClassifier(Classifier, PyTorch):
+    """The textbook loop: DataLoader, autograd, torch.optim.Adam."""
+
+    def setup(self, X, n_hidden, batch_size, y):
+        self.batch_size = batch_size
+        self.model = torch_classifier(X.shape[1], n_hidden, self.seed, self.device)
+        self.optimizer = self.torch.optim.Adam(
+            self.model.parameters(), lr=LEARNING_RATE, **self.adam_options
+        )
+        self.X, self.y = self.torch.from_numpy(X), self.torch.from_numpy(y)
+        self.loader = self.make_loader()
+
+    def make_loader(self):
+        data = self.torch.utils.data
+        return data.DataLoader(
+            data.TensorDataset(self.X, self.y),
+            batch_size=self.batch_size,
+            shuffle=True,
+            pin_memory=self.device != "cpu",
+        )
+
+    def batches(self):
+        for x, y in self.loader:
+            yield (
+                x.to(self.device, non_blocking=True),
+                y.to(self.device, non_blocking=True),
+            )
+
+    def loss(self, batch):
+        x, y = batch
+        return self.torch.nn.functional.cross_entropy(self.model(x), y)
+
+    def transform(self, X):
+        with self.torch.inference_mode():
+            x = self.torch.from_numpy(X).to(self.device)
+            return self.model(x).softmax(dim=1).cpu().numpy()
+
+    def weights(self):
+        return torch_weights(self.model)
+
+
+class PyTorchTunedClassifier(PyTorchClassifier):
+    """The same without DataLoader, the data on the device, and a fused Adam."""
+
+    note = PyTorchTuned.note
+    adam_options = PyTorchTuned.adam_options
+
+    def make_loader(self):
+        self.X, self.y = self.X.to(self.device), self.y.to(self.device)
+
+    def batches(self):
+        order = self.torch.randperm(len(self.X), device=self.device)
+        for index in order.split(self.batch_size):
+            yield self.X[index], self.y[index]
+
+
+class SkorchClassifier(Classifier, Skorch):
+    """The same network in skorch, without callbacks and validation."""
+
+    def setup(self, X, n_hidden, batch_size, y):
+        import torch
+
+        torch.manual_seed(self.seed)
+        self.net = self.skorch.NeuralNetClassifier(
+            torch_classifier(X.shape[1], n_hidden, self.seed, self.device),
+            criterion=torch.nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam,
+            lr=LEARNING_RATE,
+            batch_size=batch_size,
+            iterator_train__shuffle=True,
+            train_split=None,
+            callbacks="disable",
+            device=self.device,
+            verbose=0,
+        ).initialize()
+        self.data = torch.utils.data.TensorDataset(
+            torch.from_numpy(X), torch.from_numpy(y)
+        )
+
+    def weights(self):
+        return torch_weights(self.net.module_)
+
+
+class MlpClassifier(Classifier, Mlp):
+    """MLPClassifier."""
+
+    note = "own start"
+
+    def setup(self, X, n_hidden, batch_size, y):
+        self.X, self.y = X, y
+        self.model = self.module.MLPClassifier(
+            hidden_layer_sizes=n_hidden,
+            activation="logistic",
+            alpha=0,
+            batch_size=min(batch_size, len(X)),
+            learning_rate_init=LEARNING_RATE,
+            random_state=self.seed,
+        )
+
+    def train(self, n_epochs):
+        for _ in range(n_epochs):
+            self.model.partial_fit(self.X, self.y, classes=np.arange(N_CLASSES))
+        return n_epochs
+
+    def transform(self, X):
+        return self.model.predict_proba(X)
+
+
+class FloorClassifier(Classifier, Floor):
+    """The five matrix products of a step: x W, h U, r Uᵀ, xᵀ a and hᵀ r."""
+
+    def setup(self, X, n_hidden, batch_size, y):
+        torch, device = self.torch, self.device
+        W = torch.from_numpy(glorot(X.shape[1], n_hidden, self.seed)[0]).to(device)
+        U = torch.rand(n_hidden, N_CLASSES, device=device)
+        h = torch.rand(batch_size, n_hidden, device=device)
+        r = torch.rand(batch_size, N_CLASSES, device=device)
+        a, z, dW, dU = (torch.empty_like(t) for t in (h, r, W, U))
+        self.W = W
+        self.products = []  # (left, right, out) of a whole epoch
+        for x in torch.from_numpy(X).to(device).split(batch_size):
+            n = len(x)
+            self.products += [
+                (x, W, a[:n]),
+                (h[:n], U, z[:n]),
+                (r[:n], U.T, a[:n]),
+                (x.T, h[:n], dW),
+                (h[:n].T, r[:n], dU),
+            ]
+
+
 CONTENDERS = {
     "floor": Floor,
     "skcae": Skcae,
@@ -681,4 +915,11 @@ CONTENDERS = {
     "rbm": Rbm,
     "pca": Pca,
     "jacobian": MaterialisedJacobian,
+    "floor-classifier": FloorClassifier,
+    "skcae-classifier": SkcaeClassifier,
+    "skcae-muon-classifier": SkcaeMuonClassifier,
+    "pytorch-classifier": PyTorchClassifier,
+    "pytorch-tuned-classifier": PyTorchTunedClassifier,
+    "skorch-classifier": SkorchClassifier,
+    "mlp-classifier": MlpClassifier,
 }

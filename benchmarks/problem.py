@@ -1,7 +1,7 @@
 """What all contenders share: the data, the initial weights and the objective."""
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, log_softmax
 
 LEARNING_RATE = 1e-3
 LAM = 0.1
@@ -16,7 +16,7 @@ def load_data(name, n_samples, n_features, mnist=None):
     n_samples, n_features : int
         Of "random"; the others keep their features and give at most their rows.
     mnist : path, default=None
-        File ``mnist.npz`` with ``x_train``; None fetches MNIST from openml.org.
+        As for `load_mnist`.
     """
     if name == "random":
         rng = np.random.default_rng(0)
@@ -25,17 +25,47 @@ def load_data(name, n_samples, n_features, mnist=None):
         from sklearn.datasets import load_digits
 
         return (load_digits().data[:n_samples] / 16).astype(np.float32)
-    if mnist is not None:
-        with np.load(mnist) as arrays:
-            images = arrays["x_train"][:n_samples]
+    X, _ = load_mnist(mnist)
+    return X[: min(n_samples, 60_000)]
+
+
+def load_labels(name, n_samples, mnist=None):
+    """Return the labels 0 to 9 of what `load_data` returns; arbitrary for "random"."""
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        return load_digits().target[:n_samples]
+    if name == "mnist":
+        return load_mnist(mnist)[1][: min(n_samples, 60_000)]
+    return np.arange(n_samples) % 10
+
+
+def load_mnist(path=None):
+    """Return all 70,000 images and labels, the 10,000 of the test set last.
+
+    The images are float32 in [0, 1], of shape (70000, 784).
+
+    Parameters
+    ----------
+    path : path, default=None
+        File ``mnist.npz`` with ``x_train``, ``y_train``, ``x_test`` and ``y_test``;
+        None fetches MNIST from openml.org.
+    """
+    if path is not None:
+        with np.load(path) as arrays:
+            X, y = (
+                np.concatenate([arrays[f"{part}_train"], arrays[f"{part}_test"]])
+                for part in "xy"
+            )
     else:
         from sklearn.datasets import fetch_openml
 
-        X, _ = fetch_openml(
+        X, y = fetch_openml(
             "mnist_784", version=1, as_frame=False, parser="liac-arff", return_X_y=True
         )
-        images = X[: min(n_samples, 60_000)]
-    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    X = X.reshape(len(X), -1).astype(np.float32)
+    X /= 255
+    return X, y.astype(np.int64)
 
 
 def glorot(n_features, n_hidden, seed):
@@ -58,4 +88,15 @@ def objective(weights, X, lam):
         total += np.square(h @ V + c - x).sum(dtype=np.float64)
         slopes = np.square(h * (1 - h))
         total += lam * (slopes @ column_norms).sum(dtype=np.float64)
+    return total / len(X)
+
+
+def cross_entropy(weights, X, y):
+    """Return the mean cross-entropy of a classifier's labels over all rows."""
+    W, b, U, c = weights
+    total = 0.0
+    for start in range(0, len(X), 5000):
+        rows = slice(start, start + 5000)
+        log_output = log_softmax(expit(X[rows] @ W + b) @ U + c, axis=1)
+        total -= log_output[np.arange(len(log_output)), y[rows]].sum(dtype=np.float64)
     return total / len(X)

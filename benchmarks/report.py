@@ -121,13 +121,16 @@ def table(header, rows):
 def add_ratios(results):
     """Add to each result how many times the floor's and the library's epoch it took."""
     medians = {
-        result["contender"]: result["seconds_per_epoch"]["median"]
+        result["contender"].removesuffix("-classifier"): result["seconds_per_epoch"][
+            "median"
+        ]
         for result in results
         if "seconds_per_epoch" in result
     }
     for result in results:
         for of in ("floor", "skcae"):
-            mine, other = medians.get(result["contender"]), medians.get(of)
+            name = result["contender"].removesuffix("-classifier")
+            mine, other = medians.get(name), medians.get(of)
             result[f"ratio_to_{of}"] = mine / other if mine and other else None
 
 
@@ -248,6 +251,6 @@ def title(case):
 
 
 def _colour(name):
-    if name == "floor":
+    if name.startswith("floor"):
         return FLOOR_COLOUR
     return LIBRARY_COLOUR if name.startswith("skcae") else PEER_COLOUR

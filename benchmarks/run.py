@@ -33,6 +33,7 @@ class Case:
     batch_size: int = 256
     n_epochs: int = 1  # in a round
     grows: str = ""  # which size, if the case is part of a sweep
+    labelled: bool = False  # is a classifier fine-tuned, not an autoencoder trained?
 
 
 def growth(size, values):
@@ -50,6 +51,17 @@ CASES = [
     Case("mnist-1000", "mnist", 60_000, 784, 1000),
     Case("mnist-1000-b128", "mnist", 60_000, 784, 1000, batch_size=128),
     Case("digits", "digits", 1797, 64, 64, batch_size=128, n_epochs=50),
+    Case("classify-mnist-1000", "mnist", 60_000, 784, 1000, labelled=True),
+    Case(
+        "classify-digits",
+        "digits",
+        1797,
+        64,
+        64,
+        batch_size=128,
+        n_epochs=50,
+        labelled=True,
+    ),
     Case("wide", "random", 2000, 20_000, 128),
     *growth("n_samples", (1_000, 5_000, 25_000, 125_000)),
     *growth("n_features", (50, 200, 800, 3200)),
@@ -164,7 +176,7 @@ def run_case(case, names, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--data", help="mnist.npz with x_train; without it MNIST comes from openml.org"
+        "--data", help="mnist.npz; without it MNIST comes from openml.org"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
     parser.add_argument(
@@ -197,7 +209,12 @@ def main():
     }
     for name in chosen(list(cases), args.cases):
         case = tiny(cases[name]) if args.quick else cases[name]
-        entrants = [n for n in names if not case.grows or n in GROWTH_CONTENDERS]
+        entrants = [
+            n
+            for n in names
+            if CONTENDERS[n].labelled == case.labelled
+            and (not case.grows or n in GROWTH_CONTENDERS)
+        ]
         if not entrants:
             continue
         results = run_case(case, entrants, args)

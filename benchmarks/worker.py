@@ -6,7 +6,7 @@ import multiprocessing
 import sys
 import time
 
-from problem import LAM, load_data, objective
+from problem import LAM, cross_entropy, load_data, load_labels, objective
 
 
 class Worker:
@@ -83,11 +83,15 @@ class _Station:
         makes them, so that the baseline holds all code and all data.
         """
         self.X = load_data(case.data, case.n_samples, case.n_features, mnist)
-        self.contender.setup(load_data("random", 64, 8), 4, 32, LAM)
+        labelled = self.contender.labelled
+        self.y = load_labels(case.data, case.n_samples, mnist) if labelled else None
+        few = load_labels("random", 64) if labelled else LAM
+        self.contender.setup(load_data("random", 64, 8), 4, 32, few)
         self.contender.train(1)
         gc.collect()
         self.baseline = _reset_peak_memory()
-        self.contender.setup(self.X, case.n_hidden, case.batch_size, LAM)
+        last = self.y if labelled else LAM
+        self.contender.setup(self.X, case.n_hidden, case.batch_size, last)
 
     def train(self, n_epochs):
         """Return the seconds that an epoch took."""
@@ -110,7 +114,12 @@ class _Station:
         """Return the objective reached and what describes the process."""
         weights = self.contender.weights()
         lam = LAM if self.contender.penalised else 0
-        reached = None if weights is None else objective(weights, self.X, lam)
+        if weights is None:
+            reached = None
+        elif self.contender.labelled:
+            reached = cross_entropy(weights, self.X, self.y)
+        else:
+            reached = objective(weights, self.X, lam)
         return {
             "note": self.contender.note,
             "lam": lam,

@@ -17,14 +17,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
-from ._transformer import ContractiveAutoencoderTransformer
+from ._transformer import _TYPES, ContractiveAutoencoderTransformer
 from .engine import finetuning, geometry, inference
+from .engine.batches import as_array, is_out_of_core
 from .engine.device import resolve_device
 from .engine.distributed import current_group
 from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
-
-_FLOATS = (np.float64, np.float32)
 
 
 class ContractiveAutoencoderClassifier(
@@ -63,7 +62,7 @@ class ContractiveAutoencoderClassifier(
         to ``1 + n_tangents`` times as long.
 
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes ``{label: weight}``, in [0, inf); of those not named, 1.
+        Weights of the classes ``{label: weight}``, in (0, inf); of those not named, 1.
         "balanced" makes them inversely proportional to the numbers of labelled samples.
         Only their ratios matter. A weight of 2 is the same as having each sample of the
         class twice, up to the random composition of batches.
@@ -83,7 +82,7 @@ class ContractiveAutoencoderClassifier(
         Number of labelled samples of a gradient step. "auto" is a sixteenth of them,
         but at least 16 and at most 1024.
 
-    max_iter : int, default=200
+    max_iter : int, default=500
         Maximum number of epochs of fine-tuning. In [1, inf).
 
     tol : float, default=1e-3
@@ -159,7 +158,11 @@ class ContractiveAutoencoderClassifier(
     -----
     The label −1 marks samples without a label, as everywhere in
     `sklearn.semi_supervised`; but where it is one of only two labels, it is a class, as
-    in all other classifiers. Unlabelled samples are of no use to a `FrozenEstimator`.
+    in all other classifiers. An array of strings and −1 needs the dtype object: in any
+    other, −1 turns into a string, which is a class (with a warning). Unlabelled samples
+    are of no use to a `FrozenEstimator`.
+
+    The labelled samples are held in memory, those of a memory map too.
 
     The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
     there is none.
@@ -222,7 +225,7 @@ class ContractiveAutoencoderClassifier(
         solver="muon",
         learning_rate_init=0.005,
         batch_size="auto",
-        max_iter=200,
+        max_iter=500,
         tol=1e-3,
         n_iter_no_change=5,
         early_stopping=False,
@@ -259,7 +262,7 @@ class ContractiveAutoencoderClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training data. It is not modified.
         y : array-like of shape (n_samples,)
             Class labels; −1 for samples without one, unless it is one of only two
@@ -285,7 +288,8 @@ class ContractiveAutoencoderClassifier(
             If fine-tuning or the autoencoder's training reached its ``max_iter``
             before it converged.
         UserWarning
-            If training was interrupted, and whatever else the transformer warns of.
+            If training was interrupted, if one of the labels is the string "-1", and
+            whatever else the transformer warns of.
         """
         if current_group().size > 1:
             raise NotImplementedError(
@@ -300,10 +304,12 @@ class ContractiveAutoencoderClassifier(
             rows, labelled, labels = self._validated(X, y)
             rng = check_random_state(self.random_state)
             data, validation_data = self._labelled_data(rows, labelled, labels, rng)
-            resolve_device(self.device)
-            self.transformer_ = self._pretrained(X, rng)
+            transformer, is_fitted = self._where_to_start(X, rng)
+            device = resolve_device(self.device)
+            precision = transformer._usable_precision(device)
+            self.transformer_ = transformer if is_fitted else transformer.fit(X)
             with self._explained_divergence():
-                training = self._start(data, rng)
+                training = self._start(data, rng, precision, device)
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
         if self.verbose:
@@ -323,10 +329,12 @@ class ContractiveAutoencoderClassifier(
 
     def _validated(self, X, y):
         """Return X, the numbers of the labelled rows and their classes' numbers."""
-        X, y = validate_data(self, X, y, dtype=[*_FLOATS, np.uint8], order="C")
+        X, y = validate_data(
+            self, as_array(X), as_array(y), accept_sparse="csr", dtype=_TYPES, order="C"
+        )
         has_label = np.ones(len(y), dtype=bool)
         # An array of strings can't be compared to a number.
-        if y.dtype.kind not in "US":
+        if y.dtype.kind not in "UST":
             has_label = np.asarray(y != -1, dtype=bool)
         if not has_label.all() and len(set(y[has_label])) == 1:
             has_label[:] = True
@@ -340,6 +348,11 @@ class ContractiveAutoencoderClassifier(
                 f"{type(self).__name__} needs labels of at least two classes. Got one "
                 f"class only: {self.classes_[0]!r}."
             )
+        if len(self.classes_) > 2 and "-1" in self.classes_.tolist():
+            warnings.warn(
+                "The label '-1' is a string, and so a class. Samples without a label "
+                "are marked by the number -1, in an array of dtype object."
+            )
         return X, labelled, labels
 
     def _labelled_data(self, X, labelled, labels, rng):
@@ -347,30 +360,40 @@ class ContractiveAutoencoderClassifier(
         weights = compute_class_weight(
             self.class_weight, classes=self.classes_, y=self.classes_[labels]
         )
-        if not (np.isfinite(weights).all() and weights.min() >= 0 < weights.max()):
+        if not (np.isfinite(weights).all() and weights.min() > 0):
             raise ValueError(
-                "class_weight must be weights in the range [0, inf), not all of them "
-                f"zero. Got {self.class_weight!r} instead."
+                "class_weight must be weights in the range (0, inf). Got "
+                f"{self.class_weight!r} instead."
             )
         parts = [np.arange(len(labelled))]
         if self.early_stopping:
-            parts = train_test_split(
-                *parts,
-                test_size=self.validation_fraction,
-                stratify=labels,
-                random_state=rng.randint(np.iinfo(np.int32).max),
-            )
+            try:
+                parts = train_test_split(
+                    *parts,
+                    test_size=self.validation_fraction,
+                    stratify=labels,
+                    random_state=rng.randint(np.iinfo(np.int32).max),
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"early_stopping=True with validation_fraction="
+                    f"{self.validation_fraction} can't hold out labelled samples of "
+                    f"each class: {error}"
+                ) from error
+        # Rows are copied only where some are left out; those of a large memory map are
+        # in any case, as its batches have an order of their own.
+        if len(parts[0]) == X.shape[0] and not is_out_of_core(X):
+            return (X, labels, weights[labels]), None
         data, *held_out = (
             (X[labelled[part]], labels[part], weights[labels[part]]) for part in parts
         )
         return data, held_out[0] if held_out else None
 
-    def _pretrained(self, X, rng):
-        """Return the fitted autoencoder to start from."""
+    def _where_to_start(self, X, rng):
+        """Return the autoencoder to start from, and whether it is fitted already."""
         seed = rng.randint(np.iinfo(np.int32).max)
         if isinstance(self.transformer, FrozenEstimator):
-            # A copy, as the user may fit the original to something else.
-            transformer = deepcopy(self.transformer.estimator)
+            transformer = self.transformer.estimator
             if not isinstance(transformer, ContractiveAutoencoderTransformer):
                 raise ValueError(
                     "transformer must be a ContractiveAutoencoderTransformer or a "
@@ -378,15 +401,17 @@ class ContractiveAutoencoderClassifier(
                 )
             transformer._validate_rows(X)
             self._check_n_tangents(transformer._fitted_architecture.sizes)
-            return transformer
+            # A copy, as the user may fit the original to something else.
+            return deepcopy(transformer), True
         if self.transformer is None:
             transformer = ContractiveAutoencoderTransformer()
         else:
             transformer = clone(self.transformer)
         if transformer.random_state is None:
             transformer.set_params(random_state=seed)
+        transformer._validate_params()
         self._check_n_tangents((self.n_features_in_, *transformer._hidden_sizes()))
-        return transformer.fit(X)
+        return transformer, False
 
     def _check_n_tangents(self, sizes):
         if self.tangent_weight > 0 and self.n_tangents > min(sizes):
@@ -396,12 +421,11 @@ class ContractiveAutoencoderClassifier(
                 f"{self.n_tangents} instead."
             )
 
-    def _start(self, data, rng):
+    def _start(self, data, rng, precision, device):
         """Return the training to run."""
         X, labels, weights = data
         transformer = self.transformer_
         encoder = transformer._fitted_architecture
-        device = resolve_device(self.device)
         seed = rng.randint(np.iinfo(np.int32).max)
         trainer = finetuning.FineTuner(
             finetuning.ClassifierArchitecture(
@@ -417,8 +441,8 @@ class ContractiveAutoencoderClassifier(
             alpha=float(self.alpha),
             optimizer=self.solver,
             learning_rate=float(self.learning_rate_init),
-            batch_size=self._batch_size(len(X)),
-            precision=transformer._usable_precision(device),
+            batch_size=self._batch_size(X.shape[0]),
+            precision=precision,
             device=device,
             seed=seed,
         )
@@ -478,7 +502,7 @@ class ContractiveAutoencoderClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -495,7 +519,7 @@ class ContractiveAutoencoderClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -510,7 +534,7 @@ class ContractiveAutoencoderClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -523,7 +547,9 @@ class ContractiveAutoencoderClassifier(
 
     def _map_rows(self, function, X):
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=_FLOATS, reset=False)
+        X = validate_data(
+            self, as_array(X), accept_sparse="csr", dtype=_TYPES, reset=False
+        )
         sizes = X.shape[1], *(len(bias) for bias in self.intercepts_)
         return inference.map_rows(
             function,
@@ -540,3 +566,8 @@ class ContractiveAutoencoderClassifier(
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coefs_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ._classifier import ContractiveAutoencoderClassifier
 from ._transformer import ContractiveAutoencoderTransformer
 
 __all__ = ["decoder_to_onnx", "register_onnx_converter"]
@@ -36,13 +37,24 @@ _ONNX_ACTIVATIONS = {
 }
 
 
-def register_onnx_converter():
-    """Teach skl2onnx to convert `ContractiveAutoencoderTransformer`.
+# As for scikit-learn's own classifiers.
+_CLASSIFIER_OPTIONS = {
+    "zipmap": [True, False, "columns"],
+    "nocl": [True, False],
+    "output_class_labels": [False, True],
+}
 
-    After one call, ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` convert the
-    fitted estimator, and pipelines that contain it. The ONNX model computes
-    `~ContractiveAutoencoderTransformer.transform` for any number of rows, in float32
-    whatever the type of its input.
+
+def register_onnx_converter():
+    """Teach skl2onnx to convert the estimators of this package.
+
+    After one call, ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` convert a
+    fitted `ContractiveAutoencoderTransformer` or `ContractiveAutoencoderClassifier`,
+    and pipelines that contain one. The ONNX model computes
+    `~ContractiveAutoencoderTransformer.transform`, or the classifier's `predict` and
+    `predict_proba`, for any number of rows, in float32 whatever the type of its input.
+    A classifier has the labels and probabilities as outputs, and the options "zipmap",
+    "nocl" and "output_class_labels", like scikit-learn's classifiers in skl2onnx.
 
     Raises
     ------
@@ -79,11 +91,16 @@ def register_onnx_converter():
     >>> bool(np.allclose(probabilities, model.predict_proba(X), atol=1e-5))
     True
     """
-    skl2onnx = _skl2onnx()
+    register = _skl2onnx().update_registered_converter
     for estimator in (ContractiveAutoencoderTransformer, _Decoder):
-        skl2onnx.update_registered_converter(
-            estimator, f"Skcae{estimator.__name__}", _infer_shape, _convert
-        )
+        register(estimator, f"Skcae{estimator.__name__}", _infer_shape, _convert)
+    register(
+        ContractiveAutoencoderClassifier,
+        f"Skcae{ContractiveAutoencoderClassifier.__name__}",
+        _infer_classifier_shapes,
+        _convert_classifier,
+        options=_CLASSIFIER_OPTIONS,
+    )
 
 
 def decoder_to_onnx(estimator, *, target_opset=None):
@@ -167,18 +184,37 @@ class _Decoder(TransformerMixin, BaseEstimator):
 
 def _layers(model):
     """Return the weights, biases and activation of each layer that `model` applies."""
-    decodes = isinstance(model, _Decoder)
-    model = model.autoencoder if decodes else model
-    check_is_fitted(model)
-    architecture = model._fitted_architecture
-    if decodes:
-        coefs, intercepts = model.decoder_coefs_, model.decoder_intercepts_
-        last = architecture.output_activation
+    if isinstance(model, ContractiveAutoencoderClassifier):
+        check_is_fitted(model)
+        activation, last = model._activation, "identity"
+        coefs, intercepts = model.coefs_, model.intercepts_
     else:
+        decodes = isinstance(model, _Decoder)
+        model = model.autoencoder if decodes else model
+        check_is_fitted(model)
+        architecture = model._fitted_architecture
+        activation = last = architecture.activation
         coefs, intercepts = model.encoder_coefs_, model.encoder_intercepts_
-        last = architecture.activation
-    activations = [architecture.activation] * (len(coefs) - 1) + [last]
+        if decodes:
+            coefs, intercepts = model.decoder_coefs_, model.decoder_intercepts_
+            last = architecture.output_activation
+    activations = [activation] * (len(coefs) - 1) + [last]
     return list(zip(coefs, intercepts, activations, strict=True))
+
+
+def _labels(scope, classifier):
+    """Return the class labels as an ONNX model can have them: int64 or object."""
+    from skl2onnx.common.utils_classifier import get_label_classes
+
+    check_is_fitted(classifier)
+    classes = np.asarray(get_label_classes(scope, classifier))
+    if classes.dtype.kind in "biuf" and (classes == classes.astype(np.int64)).all():
+        return classes.astype(np.int64)
+    if all(isinstance(label, str) for label in classes):
+        return classes.astype(object)
+    raise ValueError(
+        f"ONNX models have class labels that are integers or strings. Got {classes}."
+    )
 
 
 def _infer_shape(operator):
@@ -190,16 +226,37 @@ def _infer_shape(operator):
     operator.outputs[0].type = FloatTensorType([n_rows, n_columns])
 
 
-def _convert(scope, operator, container):
-    """Add the operator's nodes to the container: a converter of skl2onnx."""
+def _infer_classifier_shapes(operator):
+    """The same for a classifier's outputs: the labels and their probabilities."""
+    from skl2onnx.common.data_types import (
+        FloatTensorType,
+        Int64TensorType,
+        StringTensorType,
+    )
+
+    n_rows = operator.inputs[0].get_first_dimension()
+    labels = _labels(operator.scope_inst, operator.raw_operator)
+    label_type = StringTensorType if labels.dtype == object else Int64TensorType
+    operator.outputs[0].type = label_type([n_rows])
+    operator.outputs[1].type = FloatTensorType([n_rows, len(labels)])
+
+
+def _adder(scope, container):
+    """Return the function that adds a node to the container; see above."""
     from onnx import TensorProto, numpy_helper
 
     def name_of(value):
         if isinstance(value, str):
             return value
+        value = np.asarray(value)
         name = scope.get_unique_variable_name("constant")
-        tensor = numpy_helper.from_array(np.asarray(value, dtype=np.float32))
-        container.add_initializer(name, None, None, tensor)
+        if value.dtype == object:
+            strings = [string.encode("utf-8") for string in value]
+            container.add_initializer(name, TensorProto.STRING, value.shape, strings)
+            return name
+        if value.dtype.kind == "f":
+            value = value.astype(np.float32)
+        container.add_initializer(name, None, None, numpy_helper.from_array(value))
         return name
 
     def add(operator_type, *inputs, output=None, **attributes):
@@ -213,10 +270,35 @@ def _convert(scope, operator, container):
         )
         return output
 
+    return add
+
+
+def _add_layers(add, operator):
+    """Add all layers; return the name of the last one's output."""
+    from onnx import TensorProto
+
     # The columns of a table may come as one input each.
     inputs = [add("Cast", x.full_name, to=TensorProto.FLOAT) for x in operator.inputs]
     h = add("Concat", *inputs, axis=1)
     for coef, intercept, activation in _layers(operator.raw_operator):
         a = add("Gemm", h, coef, intercept)
         h = _ONNX_ACTIVATIONS[activation](add, a)
-    add("Identity", h, output=operator.outputs[0].full_name)
+    return h
+
+
+def _convert(scope, operator, container):
+    """Add the operator's nodes to the container: a converter of skl2onnx."""
+    add = _adder(scope, container)
+    (output,) = operator.outputs
+    add("Identity", _add_layers(add, operator), output=output.full_name)
+
+
+def _convert_classifier(scope, operator, container):
+    """The same for a classifier."""
+    add = _adder(scope, container)
+    label, probabilities = operator.outputs
+    z = _add_layers(add, operator)
+    number = add("ArgMax", z, axis=1, keepdims=0)
+    labels = _labels(scope, operator.raw_operator)
+    add("Gather", labels, number, axis=0, output=label.full_name)
+    add("Softmax", z, axis=1, output=probabilities.full_name)

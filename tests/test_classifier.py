@@ -3,10 +3,13 @@
 import functools
 import inspect
 import pickle
+from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
+import torch
 from scipy.special import expit, log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -19,24 +22,36 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
+from skcae.engine import batches
 
 unconverged = pytest.mark.filterwarnings(
     "ignore:Maximum iterations:sklearn.exceptions.ConvergenceWarning"
 )
 useless_autoencoder = pytest.mark.filterwarnings("ignore:The reconstruction explains")
 
-small = functools.partial(ContractiveAutoencoderTransformer, max_iter=5)
+small = functools.partial(ContractiveAutoencoderTransformer, max_iter=5, batch_size=64)
 
-# Some checks want an accuracy, so that fine-tuning needs some epochs.
+# Some checks want an accuracy, so that fine-tuning needs some epochs; long steps and
+# little patience need fewer.
+quick = {
+    "learning_rate_init": 0.05,
+    "tol": 0.02,
+    "n_iter_no_change": 2,
+    "batch_size": 32,
+}
 VARIANTS = [
+    ContractiveAutoencoderClassifier(small(5), **quick),
     ContractiveAutoencoderClassifier(
-        small(5), early_stopping=True, validation_fraction=0.3
+        small((5, 4), precision="float64", activation="tanh"),
+        tangent_weight=0.01,
+        n_tangents=1,
+        class_weight="balanced",
+        alpha=1e-4,
+        solver="adam",
+        early_stopping=True,
+        validation_fraction=0.3,
+        **quick,
     ),
-    ContractiveAutoencoderClassifier(small(5), tangent_weight=0.01, n_tangents=1),
-    ContractiveAutoencoderClassifier(
-        small((5, 4), precision="float64"), solver="adam", class_weight="balanced"
-    ),
-    ContractiveAutoencoderClassifier(small(20, activation="relu"), alpha=1e-4),
 ]
 
 
@@ -46,18 +61,19 @@ def with_checks(estimators):
     return pytest.mark.parametrize(names, list(cases), **mark.kwargs)
 
 
-@useless_autoencoder
-@unconverged
-@with_checks([ContractiveAutoencoderClassifier()])
-def test_defaults(estimator, check):
-    check(estimator)
+def run(check, *args):
+    """Run a check; one that skips itself has tested nothing, so that is a failure."""
+    try:
+        check(*args)
+    except SkipTest as skip:
+        pytest.fail(f"skipped: {skip}")
 
 
 @useless_autoencoder
 @unconverged
 @with_checks(VARIANTS)
-def test_variants(estimator, check):
-    check(estimator)
+def test_checks(estimator, check):
+    run(check, estimator)
 
 
 @unconverged
@@ -72,7 +88,7 @@ def test_variants(estimator, check):
     ids=lambda check: check.__name__,
 )
 def test_more_checks(check):
-    check("ContractiveAutoencoderClassifier", ContractiveAutoencoderClassifier())
+    run(check, "ContractiveAutoencoderClassifier", clone(VARIANTS[0]))
 
 
 @pytest.fixture
@@ -83,8 +99,8 @@ def make():
         transformer = transformer or ContractiveAutoencoderTransformer(
             6, tol=0.3, n_iter_no_change=1, random_state=0
         )
-        quick = {"tol": 0.02, "learning_rate_init": 0.05, "random_state": 0}
-        return ContractiveAutoencoderClassifier(transformer, **quick | parameters)
+        settings = quick | {"random_state": 0} | parameters
+        return ContractiveAutoencoderClassifier(transformer, **settings)
 
     return make
 
@@ -138,7 +154,7 @@ def test_predictions_are_those_of_the_weights(n_hidden, dtype, X, y, make):
 
 def test_two_classes_have_one_score(X, make):
     y = np.where(X[:, 0] > 0.5, "b", "a")
-    model = make().fit(X, y)
+    model = make(n_iter_no_change=5).fit(X, y)
     score = model.decision_function(X)
     assert score.shape == (60,)
     np.testing.assert_allclose(expit(score), model.predict_proba(X)[:, 1])
@@ -195,12 +211,19 @@ def test_tangent_weight_lowers_the_sensitivity(X, y, make, pretrained):
 
 def test_as_good_as_a_perceptron_on_digits(digits):
     X_train, X_test, y_train, y_test = train_test_split(
-        *digits, test_size=0.3, random_state=0
+        *digits, train_size=500, random_state=0
     )
-    model = ContractiveAutoencoderClassifier(random_state=0).fit(X_train, y_train)
-    perceptron = MLPClassifier((64,), max_iter=1000, random_state=0)
+    model = ContractiveAutoencoderClassifier(
+        ContractiveAutoencoderTransformer(32, tol=0.03, n_iter_no_change=2),
+        tol=0.01,
+        n_iter_no_change=2,
+        random_state=0,
+    ).fit(X_train, y_train)
+    perceptron = MLPClassifier(
+        (32,), learning_rate_init=0.01, max_iter=1000, random_state=0
+    )
     expected = perceptron.fit(X_train, y_train).score(X_test, y_test)
-    assert model.score(X_test, y_test) > max(0.97, expected - 0.005)
+    assert model.score(X_test, y_test) > max(0.94, expected - 0.005)
 
 
 # Unlabelled samples
@@ -243,17 +266,23 @@ def test_minus_one_of_two_labels_is_a_class(X, y, make):
     model = make().fit(X, sign)
     np.testing.assert_array_equal(model.classes_, [-1, 1])
     assert same(model, make().fit(X, (sign + 1) // 2))
-    # And strings are no numbers.
-    strings = np.where(y > 0, np.where(y > 1, "a", "b"), "-1")
-    assert list(make().fit(X, strings).classes_) == ["-1", "a", "b"]
+    assert list(make().fit(X, sign.astype(str)).classes_) == ["-1", "1"]
+
+
+@pytest.mark.parametrize("dtype", [str, object])
+def test_minus_one_in_quotes_is_a_class_but_suspicious(dtype, X, y, make):
+    strings = np.array(["-1", "a", "b"], dtype=dtype)[y]
+    with pytest.warns(UserWarning, match=r"number -1, in an array of dtype object"):
+        model = make().fit(X, strings)
+    assert list(model.classes_) == ["-1", "a", "b"]
 
 
 def test_unlabelled_samples_help(digits):
     X, y = digits
     scores = []
-    for seed in range(3):
+    for seed in range(2):
         X_train, X_test, y_train, y_test = train_test_split(
-            X, y, stratify=y, random_state=seed
+            X, y, train_size=600, stratify=y, random_state=seed
         )
         few, _ = train_test_split(
             np.arange(len(y_train)), train_size=50, stratify=y_train, random_state=seed
@@ -261,9 +290,11 @@ def test_unlabelled_samples_help(digits):
         masked = np.full_like(y_train, -1)
         masked[few] = y_train[few]
         model = ContractiveAutoencoderClassifier(
-            ContractiveAutoencoderTransformer(64, lam=1, tol=0.01),
-            learning_rate_init=0.02,
+            ContractiveAutoencoderTransformer(
+                32, lam=1, tol=0.02, n_iter_no_change=2, learning_rate_init=0.01
+            ),
             random_state=seed,
+            **quick,
         )
         few_alone = clone(model).fit(X_train[few], y_train[few])
         scores.append(
@@ -337,7 +368,12 @@ def test_balanced_classes(X, make):
     y[:5] = 1
     balanced = make(class_weight="balanced").fit(X, y)
     assert same(balanced, make(class_weight={0: 60 / 110, 1: 6}).fit(X, y))
-    assert balanced.predict(X).sum() > make().fit(X, y).predict(X).sum()
+    patient = make(n_iter_no_change=5, batch_size=8)
+    n_found = [
+        clone(patient).set_params(class_weight=weight).fit(X, y).predict(X).sum()
+        for weight in (None, "balanced")
+    ]
+    assert n_found[0] < n_found[1]
     # Those without a label don't count.
     y[30:] = -1
     y[5] = 2
@@ -513,12 +549,15 @@ def test_labels_that_cannot_be_learned(labels, message, X, make):
     "parameters, message",
     [
         ({"class_weight": {"a": 2.0}}, "class_weight"),
-        ({"class_weight": {0: -1}}, "not all of them zero"),
-        ({"class_weight": {0: 0, 1: 0, 2: 0}}, "not all of them zero"),
-        ({"class_weight": {0: np.inf}}, "not all of them zero"),
+        ({"class_weight": {0: -1}}, r"class_weight .* range \(0, inf\)"),
+        ({"class_weight": {0: 0}}, r"class_weight .* range \(0, inf\)"),
+        ({"class_weight": {0: np.inf}}, r"class_weight .* range \(0, inf\)"),
         ({"class_weight": "equal"}, "class_weight"),
         ({"tangent_weight": 0.1, "n_tangents": 7}, "at most 6"),
         ({"tangent_weight": -1}, "tangent_weight"),
+        ({"tangent_weight": 0.1, "transformer__n_hidden": 0}, "n_hidden"),
+        ({"transformer__precision": "half"}, "precision"),
+        ({"early_stopping": True, "validation_fraction": 0.01}, "validation_fraction"),
         ({"n_tangents": 0}, "n_tangents"),
         ({"device": "abacus"}, "device"),
         ({"alpha": 1e38}, "alpha"),
@@ -548,6 +587,88 @@ def test_sample_weights_are_not_accepted(X, y, make):
     assert "sample_weight" not in inspect.signature(make().fit).parameters
 
 
+# Kinds of X
+
+
+@pytest.fixture(scope="session")
+def sparse_X(X):
+    """The rows of X with half of the entries zero."""
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.5, X, 0)
+    X.flags.writeable = False
+    return X
+
+
+@pytest.mark.parametrize(
+    "dtype, n_labels, parameters",
+    [
+        (np.float32, 60, {}),
+        (np.float64, 50, {"early_stopping": True}),
+        (np.uint8, 50, {"tangent_weight": 0.1, "n_tangents": 2}),
+    ],
+)
+def test_sparse_rows_are_dense_rows(dtype, n_labels, parameters, sparse_X, y, make):
+    X = (sparse_X * 9).astype(dtype)
+    y = np.where(np.arange(60) < n_labels, y, -1)
+    dense, sparse = (
+        make(**parameters).fit(rows, y) for rows in (X, scipy.sparse.csr_array(X))
+    )
+    assert same(dense, sparse)
+    for method in ("predict", "predict_proba", "decision_function"):
+        rows = scipy.sparse.csr_array(X)
+        result, expected = getattr(dense, method)(rows), getattr(dense, method)(X)
+        assert type(result) is np.ndarray
+        np.testing.assert_array_equal(result, expected, strict=True)
+
+
+@pytest.mark.parametrize("format", ["csc_matrix", "coo_array", "csr_matrix"])
+def test_other_sparse_formats(format, sparse_X, y, make, pretrained):
+    rows = getattr(scipy.sparse, format)(sparse_X)
+    model = make(FrozenEstimator(pretrained)).fit(rows, y)
+    assert same(model, make(FrozenEstimator(pretrained)).fit(sparse_X, y))
+    np.testing.assert_array_equal(model.predict(rows), model.predict(sparse_X))
+
+
+def test_sparse_rows_never_become_dense_as_a_whole(
+    sparse_X, y, make, pretrained, monkeypatch
+):
+    n_rows = []
+    toarray = scipy.sparse.csr_array.toarray
+
+    def recorded(rows, *args, **kwargs):
+        n_rows.append(rows.shape[0])
+        return toarray(rows, *args, **kwargs)
+
+    monkeypatch.setattr(scipy.sparse.csr_array, "toarray", recorded)
+    monkeypatch.setattr(batches, "_BLOCK_ENTRIES", 80)
+    S = scipy.sparse.csr_array(sparse_X)
+    make(
+        FrozenEstimator(pretrained),
+        batch_size=7,
+        tangent_weight=0.1,
+        n_tangents=2,
+        early_stopping=True,
+    ).fit(S, y).predict_proba(S)
+    assert max(n_rows) == 10
+
+
+def test_tensors_are_arrays(X, y, make, pretrained):
+    model = make(FrozenEstimator(pretrained))
+    expected = clone(model).fit(X, y)
+    tensor = torch.tensor(X, requires_grad=True)
+    assert same(model.fit(tensor, torch.tensor(y)), expected)
+    np.testing.assert_array_equal(model.predict(tensor), expected.predict(X))
+
+
+def test_large_memory_maps(X, y, make, pretrained, tmp_path, monkeypatch):
+    # Their batches have an order of their own, and the labels must be in step.
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", 1000)
+    assert batches.is_out_of_core(mapped)
+    model = make(FrozenEstimator(pretrained))
+    assert same(clone(model).fit(mapped, y), model.fit(X, y))
+
+
 # Among other tools
 
 
@@ -557,16 +678,12 @@ def test_pipeline_and_grid_search(digits):
         make_pipeline(
             MinMaxScaler(),
             ContractiveAutoencoderClassifier(
-                ContractiveAutoencoderTransformer(16, tol=0.03),
-                tol=0.03,
-                learning_rate_init=0.05,
+                small(16, max_iter=500, tol=0.1, n_iter_no_change=1),
                 random_state=0,
+                **quick,
             ),
         ),
-        {
-            "contractiveautoencoderclassifier__transformer__lam": [0.1, 1],
-            "contractiveautoencoderclassifier__tangent_weight": [0, 0.1],
-        },
+        {"contractiveautoencoderclassifier__transformer__lam": [0.1, 1]},
         cv=2,
     ).fit(X, y)
     assert search.best_score_ > 0.8

@@ -79,9 +79,16 @@ def test_documented_defaults_are_the_real_ones(name):
             assert repr(value) == repr(parameter.default), parameter.name
 
 
-def test_documented_choices_are_the_real_ones():
-    types = _documented_types(skcae.ContractiveAutoencoderTransformer)
-    constraints = skcae.ContractiveAutoencoderTransformer._parameter_constraints
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        skcae.ContractiveAutoencoderClassifier,
+        skcae.ContractiveAutoencoderTransformer,
+    ],
+)
+def test_documented_choices_are_the_real_ones(estimator):
+    types = _documented_types(estimator)
+    constraints = estimator._parameter_constraints
     for name, allowed in constraints.items():
         options = [c.options for c in allowed if isinstance(c, StrOptions)]
         documented = re.findall('"([^"]+)"', types[name].split("default=")[0])

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skcae import ContractiveAutoencoderTransformer
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.network import Architecture
 from skcae.export import _ONNX_ACTIVATIONS, decoder_to_onnx, register_onnx_converter
@@ -48,6 +48,18 @@ def network(sizes, activation="sigmoid", output_activation="identity"):
     model.decoder_coefs_, model.decoder_intercepts_ = layers(sizes[::-1])
     model.n_features_in_ = sizes[0]
     model._architecture = tuple(Architecture(sizes, activation, output_activation))
+    return model
+
+
+def classifier(sizes, activation="sigmoid", classes=None):
+    """Return a classifier with random weights, as if fitted."""
+    autoencoder = network(sizes, activation)
+    model = ContractiveAutoencoderClassifier()
+    model.coefs_ = autoencoder.encoder_coefs_
+    model.intercepts_ = autoencoder.encoder_intercepts_
+    model._activation = activation
+    model.n_features_in_ = sizes[0]
+    model.classes_ = np.arange(sizes[-1]) if classes is None else np.asarray(classes)
     return model
 
 
@@ -177,6 +189,112 @@ def test_older_operators(activation, target_opset, X):
     assert_same(restored, model.inverse_transform(H))
 
 
+# The classifier
+
+LABELS = {
+    "int64": [-3, 0, 7],
+    "int8": np.array([-3, 0, 7], dtype=np.int8),
+    "uint8": np.array([0, 3, 7], dtype=np.uint8),
+    "whole floats": [-3.0, 0.0, 7.0],
+    "str": ["a", "b", "ç"],
+    "object": np.array(["a", "b", "ç"], dtype=object),
+    "two": [2, 5],
+    "two bool": [False, True],
+    "two str": ["no", "yes"],
+}
+labels = pytest.mark.parametrize("classes", LABELS.values(), ids=LABELS)
+
+
+@labels
+def test_classifier(classes, X):
+    model = classifier((6, 5, len(classes)), classes=classes)
+    converted = skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})
+    for n_rows in (1, 37):
+        predicted, probabilities = run(converted, X[:n_rows])
+        np.testing.assert_array_equal(predicted, model.predict(X[:n_rows]))
+        assert_same(probabilities, model.predict_proba(X[:n_rows]))
+        assert probabilities.shape == (n_rows, len(classes))
+
+
+@labels
+def test_probabilities_by_label(classes, X):
+    model = classifier((6, 5, len(classes)), classes=classes)
+    expected = model.predict_proba(X)
+    predicted, dictionaries = run(skl2onnx.to_onnx(model, X[:1]), X)
+    np.testing.assert_array_equal(predicted, model.predict(X))
+    assert [list(d) for d in dictionaries] == [list(model.classes_)] * 37
+    assert_same(np.float32([list(d.values()) for d in dictionaries]), expected)
+    predicted, *columns = run(
+        skl2onnx.to_onnx(model, X[:1], options={"zipmap": "columns"}), X
+    )
+    np.testing.assert_array_equal(predicted, model.predict(X))
+    assert_same(np.column_stack(columns), expected)
+
+
+def test_other_options_of_classifiers(X):
+    model = classifier((6, 5, 3), classes=["a", "b", "c"])
+    options = {"zipmap": False, "output_class_labels": True}
+    predicted, _, classes = run(skl2onnx.to_onnx(model, X[:1], options=options), X)
+    np.testing.assert_array_equal(predicted, model.predict(X))
+    np.testing.assert_array_equal(classes, model.classes_)
+    options = {"zipmap": False, "nocl": True}
+    numbers, _ = run(skl2onnx.to_onnx(model, X[:1], options=options), X)
+    np.testing.assert_array_equal(model.classes_[numbers], model.predict(X))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+@pytest.mark.parametrize("zipmap", [True, False])
+def test_other_inputs_of_classifiers(zipmap, dtype, X):
+    model = classifier((6, 5, 3))
+    X = X.astype(dtype)
+    converted = skl2onnx.to_onnx(model, X[:1], options={"zipmap": zipmap})
+    predicted, probabilities = run(converted, X)
+    if zipmap:
+        probabilities = np.float32([list(d.values()) for d in probabilities])
+    X = X.astype(np.float32)
+    np.testing.assert_array_equal(predicted, model.predict(X))
+    assert_same(probabilities, model.predict_proba(X))
+
+
+@pytest.mark.parametrize("target_opset", [9, 13, None])
+@pytest.mark.parametrize("sizes", [(6, 5, 2), (6, 7, 4, 3)], ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_classifiers_of_all_kinds(activation, sizes, target_opset, X):
+    model = classifier(sizes, activation)
+    predicted, probabilities = run(
+        skl2onnx.to_onnx(
+            model, X[:1], options={"zipmap": False}, target_opset=target_opset
+        ),
+        X,
+    )
+    np.testing.assert_array_equal(predicted, model.predict(X))
+    assert_same(probabilities, model.predict_proba(X))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_fitted_classifier_in_a_pipeline(named, digits):
+    X, y = digits[0][:300].astype(np.float32) * 16, digits[1][:300]
+    y = np.array([f"digit {i}" for i in y]) if named else y
+    model = make_pipeline(
+        MinMaxScaler(),
+        ContractiveAutoencoderClassifier(
+            ContractiveAutoencoderTransformer(16, tol=0.1), tol=0.1, random_state=0
+        ),
+    ).fit(X, y)
+    converted = skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})
+    predicted, probabilities = run(converted, X)
+    np.testing.assert_array_equal(predicted, model.predict(X))
+    assert_same(probabilities, model.predict_proba(X))
+
+
+@pytest.mark.parametrize("classes", [[0.5, 1.5], np.array(["a", 1], dtype=object)])
+def test_labels_without_an_onnx_form(classes, X):
+    with pytest.raises(ValueError, match="integers or strings"):
+        skl2onnx.to_onnx(
+            classifier((6, 5, 2), classes=classes), X[:1], options={"zipmap": False}
+        )
+
+
 def test_the_number_of_rows_is_open(X):
     for model in (
         skl2onnx.to_onnx(network((6, 5)), X[:1]),
@@ -191,6 +309,10 @@ def test_the_number_of_rows_is_open(X):
 def test_unfitted(X):
     with pytest.raises(NotFittedError):
         skl2onnx.to_onnx(ContractiveAutoencoderTransformer(), X[:1])
+    with pytest.raises(NotFittedError):
+        skl2onnx.to_onnx(
+            ContractiveAutoencoderClassifier(), X[:1], options={"zipmap": False}
+        )
     with pytest.raises(NotFittedError):
         decoder_to_onnx(ContractiveAutoencoderTransformer())
 

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from skcae import ContractiveAutoencoderClassifier
 
 skops = pytest.importorskip("skops.io")
 
@@ -109,6 +112,21 @@ def test_pipeline(where, digits, make, tmp_path):
         skops.dump(model, tmp_path / "model.skops")
         twin = skops.load(tmp_path / "model.skops", trusted=TRUSTED)
     np.testing.assert_array_equal(twin.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_classifier(frozen, X, make):
+    y = np.where(X[:, 0] > 0.5, "a", "b")
+    transformer = FrozenEstimator(make().fit(X)) if frozen else make()
+    model = ContractiveAutoencoderClassifier(transformer, tol=0.3, random_state=0)
+    data = skops.dumps(model.fit(X, y))
+    trusted = ["skcae._classifier.ContractiveAutoencoderClassifier", *TRUSTED]
+    assert skops.get_untrusted_types(data=data) == trusted
+    twin = skops.loads(data, trusted=trusted)
+    for method in ("predict", "predict_proba", "decision_function"):
+        np.testing.assert_array_equal(
+            getattr(twin, method)(X), getattr(model, method)(X), strict=True
+        )
 
 
 def test_nothing_is_trusted_unasked(X, make):

@@ -290,7 +290,7 @@ class LabelledBatches:
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or CSR array of shape (n_samples, n_features)
         In memory, where the order of `ShuffledBatches` depends only on the number of
         rows and the seed; that is why equal seeds keep the parts in step.
     labels : ndarray of shape (n_samples,)
@@ -336,7 +336,7 @@ class FineTuner(TrainingRun):
     Parameters
     ----------
     architecture : ClassifierArchitecture
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or CSR array of shape (n_samples, n_features)
     labels : ndarray of shape (n_samples,)
         Numbers of the classes, from 0.
     encoder_weights, encoder_biases : list of ndarray
