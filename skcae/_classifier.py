@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
+from ._pickles import StampedMixin
 from ._transformer import _TYPES, ContractiveAutoencoderTransformer
 from .engine import finetuning, geometry, inference
 from .engine.batches import as_array, is_out_of_core
@@ -27,7 +28,7 @@ from .engine.optimizer import OPTIMIZERS
 
 
 class ContractiveAutoencoderClassifier(
-    ClassifierMixin, EpochsMixin, CallbackSupportMixin, BaseEstimator
+    ClassifierMixin, EpochsMixin, StampedMixin, CallbackSupportMixin, BaseEstimator
 ):
     """Neural network classifier, pretrained as a contractive autoencoder.
 
@@ -213,6 +214,8 @@ class ContractiveAutoencoderClassifier(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _answers_from = ("classes_", "coefs_", "intercepts_", "n_features_in_", "_activation")
 
     def __init__(
         self,

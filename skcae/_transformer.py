@@ -16,7 +16,7 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
-from ._version import __version__
+from ._pickles import StampedMixin
 from .engine import inference
 from .engine.activations import ACTIVATIONS
 from .engine.batches import RowSubset, as_array, is_out_of_core
@@ -130,6 +130,7 @@ class ContractiveAutoencoderTransformer(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     EpochsMixin,
+    StampedMixin,
     CallbackSupportMixin,
     BaseEstimator,
 ):
@@ -384,6 +385,16 @@ class ContractiveAutoencoderTransformer(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _answers_from = (
+        "encoder_coefs_",
+        "encoder_intercepts_",
+        "decoder_coefs_",
+        "decoder_intercepts_",
+        "n_features_in_",
+        "_architecture",
+        "_loss",
+    )
 
     def __init__(
         self,
@@ -1008,18 +1019,3 @@ class ContractiveAutoencoderTransformer(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-    def __getstate__(self):
-        return {**super().__getstate__(), "_skcae_version": __version__}
-
-    def __setstate__(self, state):
-        version = state.pop("_skcae_version", "unknown")
-        if version != __version__:
-            warnings.warn(
-                InconsistentVersionWarning(
-                    estimator_name=type(self).__name__,
-                    current_sklearn_version=f"skcae {__version__}",
-                    original_sklearn_version=f"skcae {version}",
-                )
-            )
-        super().__setstate__(state)

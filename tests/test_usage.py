@@ -260,7 +260,7 @@ def test_a_pickle_needs_numpy_and_the_estimator_only(X, make):
 
 
 def test_another_version_warns(X, make, monkeypatch):
-    monkeypatch.setattr("skcae._transformer.__version__", "0.0.1")
+    monkeypatch.setattr("skcae._pickles.__version__", "0.0.1")
     data = pickle.dumps(make().fit(X))
     monkeypatch.undo()
     with pytest.warns(InconsistentVersionWarning, match="0.0.1") as record:
