@@ -756,17 +756,6 @@ class ContractiveAutoencoderTransformer(
             return "float32"
         return self.precision
 
-    def _float(self, name):
-        """Return the value of a parameter, which may be any real number."""
-        try:
-            return float(getattr(self, name))
-        except OverflowError:
-            raise ValueError(
-                f"The {name!r} parameter of {type(self).__name__} must be in the range "
-                f"of float64. Got an int of {getattr(self, name).bit_length()} bits "
-                "instead."
-            ) from None
-
     def _hidden_sizes(self):
         """Return the number of units of each layer of the encoder."""
         if isinstance(self.n_hidden, Integral):
