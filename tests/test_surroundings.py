@@ -99,7 +99,7 @@ def global_state():
         "PyTorch's seed": torch.get_rng_state().tolist(),
         "Python's seed": random.getstate(),
         "dtype": torch.get_default_dtype(),
-        "device": torch.get_default_device(),
+        "device": torch.empty(0).device,
         "gradients": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
         "autocast": torch.is_autocast_enabled("cpu"),
