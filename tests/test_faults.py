@@ -143,7 +143,10 @@ def native(X):
 
 def wide_indices(X):
     X = sparse.coo_array(native(X))
-    X.coords = tuple(index.astype(np.int64) for index in X.coords)
+    if hasattr(X, "coords"):
+        X.coords = tuple(index.astype(np.int64) for index in X.coords)
+    else:  # SciPy < 1.13
+        X.row, X.col = X.row.astype(np.int64), X.col.astype(np.int64)
     return X
 
 
@@ -179,7 +182,7 @@ def data(draw, n_columns=range(1, 7)):
     with np.errstate(all="ignore"):
         values = scale * (offset + draw_values(rng, kind, shape))
         values = cast(values, dtype)
-    X = LAYOUTS[layout](values)
+        X = LAYOUTS[layout](values)
     plain = check_array(X, accept_sparse=True, dtype=["f8", "f4"])
     plain = plain.toarray() if sparse.issparse(plain) else plain
     return X, np.array(plain, order="C")
