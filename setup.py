@@ -15,7 +15,7 @@ TEST = [
     *PLOT,
     *ONNX,
     "hypothesis>=6.100",
-    "numpydoc>=1.8",
+    "numpydoc>=1.11",
     "pandas>=2.2",
     "polars>=1",
     "pyarrow>=14",

@@ -17,17 +17,18 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
+from ._pickles import StampedMixin
 from ._transformer import _TYPES, ContractiveAutoencoderTransformer
 from .engine import finetuning, geometry, inference
 from .engine.batches import as_array, is_out_of_core
-from .engine.device import resolve_device
+from .engine.device import is_out_of_memory, resolve_device
 from .engine.distributed import current_group
 from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
 
 
 class ContractiveAutoencoderClassifier(
-    ClassifierMixin, EpochsMixin, CallbackSupportMixin, BaseEstimator
+    ClassifierMixin, EpochsMixin, StampedMixin, CallbackSupportMixin, BaseEstimator
 ):
     """Neural network classifier, pretrained as a contractive autoencoder.
 
@@ -214,6 +215,14 @@ class ContractiveAutoencoderClassifier(
         "verbose": ["verbose"],
     }
 
+    _answers_from = (
+        "classes_",
+        "coefs_",
+        "intercepts_",
+        "n_features_in_",
+        "_activation",
+    )
+
     def __init__(
         self,
         transformer=None,
@@ -279,6 +288,8 @@ class ContractiveAutoencoderClassifier(
             If a parameter or the data are invalid, if there are labels of fewer than
             two classes, or if an objective becomes infinite or NaN. An estimator that
             was fitted before stays as it was.
+        MemoryError
+            If there is too little memory for the network and a batch; likewise.
         NotImplementedError
             In `skcae.distributed.data_parallel` with more than one process.
 
@@ -307,9 +318,10 @@ class ContractiveAutoencoderClassifier(
             transformer, is_fitted = self._where_to_start(X, rng)
             device = resolve_device(self.device)
             precision = transformer._usable_precision(device)
+            numbers = self._numbers()
             self.transformer_ = transformer if is_fitted else transformer.fit(X)
-            with self._explained_divergence():
-                training = self._start(data, rng, precision, device)
+            with self._explained_failure():
+                training = self._start(data, rng, precision, device, **numbers)
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
         if self.verbose:
@@ -346,7 +358,7 @@ class ContractiveAutoencoderClassifier(
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs labels of at least two classes. Got one "
-                f"class only: {self.classes_[0]!r}."
+                f"class only: {self.classes_.tolist()[0]!r}."
             )
         if len(self.classes_) > 2 and "-1" in self.classes_.tolist():
             warnings.warn(
@@ -421,7 +433,16 @@ class ContractiveAutoencoderClassifier(
                 f"{self.n_tangents} instead."
             )
 
-    def _start(self, data, rng, precision, device):
+    def _numbers(self):
+        """Return the parameters that are real numbers, by the engine's names."""
+        return {
+            "tangent_weight": self._float("tangent_weight"),
+            "alpha": self._float("alpha"),
+            "learning_rate": self._float("learning_rate_init"),
+            "tol": self._float("tol"),
+        }
+
+    def _start(self, data, rng, precision, device, tol, **numbers):
         """Return the training to run."""
         X, labels, weights = data
         transformer = self.transformer_
@@ -437,14 +458,12 @@ class ContractiveAutoencoderClassifier(
             transformer.encoder_intercepts_,
             weights=weights,
             tangents=self._tangents(X, seed) if self.tangent_weight > 0 else None,
-            tangent_weight=float(self.tangent_weight),
-            alpha=float(self.alpha),
             optimizer=self.solver,
-            learning_rate=float(self.learning_rate_init),
             batch_size=self._batch_size(X.shape[0]),
             precision=precision,
             device=device,
             seed=seed,
+            **numbers,
         )
         names = ["cross_entropy", "objective"]
         names += ["tangent"] if self.tangent_weight > 0 else []
@@ -452,7 +471,7 @@ class ContractiveAutoencoderClassifier(
         return Training(
             trainer,
             trainer.epochs(),
-            Plateau(self.tol, self.n_iter_no_change, negligible=1.0),
+            Plateau(tol, self.n_iter_no_change, negligible=1.0),
             Progress(0, trainer.snapshot(), np.inf),
             {name: [] for name in names},
             {name: np.empty(0) for name in names},
@@ -463,10 +482,11 @@ class ContractiveAutoencoderClassifier(
         transformer = self.transformer_
         wide = transformer.precision == "float64"
         sizes = transformer._fitted_architecture.sizes
+        n_tangents = int(self.n_tangents)
         return transformer._map_rows(
-            geometry.leading_tangents(int(self.n_tangents), seed),
+            geometry.leading_tangents(n_tangents, seed),
             X.astype(np.float64 if wide else np.float32, copy=False),
-            entries_per_row=geometry.tangent_entries(self.n_tangents, sizes),
+            entries_per_row=geometry.tangent_entries(n_tangents, sizes),
         )
 
     def _fitted_attributes(self, training):
@@ -486,7 +506,7 @@ class ContractiveAutoencoderClassifier(
         }
 
     @contextmanager
-    def _explained_divergence(self):
+    def _explained_failure(self):
         try:
             yield
         except FloatingPointError as error:
@@ -495,6 +515,13 @@ class ContractiveAutoencoderClassifier(
                 "MinMaxScaler say, or lower learning_rate_init "
                 f"({self.learning_rate_init}), alpha ({self.alpha}) or tangent_weight "
                 f"({self.tangent_weight})."
+            ) from error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(
+                "There is not enough memory for fine-tuning with batch_size="
+                f"{self.batch_size!r} and n_tangents={self.n_tangents!r}."
             ) from error
 
     def decision_function(self, X):

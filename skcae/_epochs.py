@@ -162,6 +162,17 @@ class EpochsMixin:
         """Return the values to record, by the name of their curve."""
         return report._asdict()
 
+    def _float(self, name):
+        """Return the value of a parameter, which may be any real number."""
+        try:
+            return float(getattr(self, name))
+        except OverflowError:
+            raise ValueError(
+                f"The {name!r} parameter of {type(self).__name__} must be in the range "
+                f"of float64. Got an int of {getattr(self, name).bit_length()} bits "
+                "instead."
+            ) from None
+
     def _batch_size(self, n_samples):
         if self.batch_size != "auto":
             return int(self.batch_size)

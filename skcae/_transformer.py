@@ -17,7 +17,7 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._array_api import get_namespace
@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
-from ._version import __version__
+from ._pickles import StampedMixin
 from .engine import inference
 from .engine.activations import ACTIVATIONS
 from .engine.batches import RowSubset, as_array, detached, is_out_of_core
@@ -147,6 +147,7 @@ class ContractiveAutoencoderTransformer(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     EpochsMixin,
+    StampedMixin,
     CallbackSupportMixin,
     BaseEstimator,
 ):
@@ -406,6 +407,16 @@ class ContractiveAutoencoderTransformer(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _answers_from = (
+        "encoder_coefs_",
+        "encoder_intercepts_",
+        "decoder_coefs_",
+        "decoder_intercepts_",
+        "n_features_in_",
+        "_architecture",
+        "_loss",
+    )
 
     def __init__(
         self,
@@ -767,17 +778,6 @@ class ContractiveAutoencoderTransformer(
             return "float32"
         return self.precision
 
-    def _float(self, name):
-        """Return the value of a parameter, which may be any real number."""
-        try:
-            return float(getattr(self, name))
-        except OverflowError:
-            raise ValueError(
-                f"The {name!r} parameter of {type(self).__name__} must be in the range "
-                f"of float64. Got an int of {getattr(self, name).bit_length()} bits "
-                "instead."
-            ) from None
-
     def _hidden_sizes(self):
         """Return the number of units of each layer of the encoder."""
         if isinstance(self.n_hidden, Integral):
@@ -1032,18 +1032,3 @@ class ContractiveAutoencoderTransformer(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-    def __getstate__(self):
-        return {**super().__getstate__(), "_skcae_version": __version__}
-
-    def __setstate__(self, state):
-        version = state.pop("_skcae_version", "unknown")
-        if version != __version__:
-            warnings.warn(
-                InconsistentVersionWarning(
-                    estimator_name=type(self).__name__,
-                    current_sklearn_version=f"skcae {__version__}",
-                    original_sklearn_version=f"skcae {version}",
-                )
-            )
-        super().__setstate__(state)

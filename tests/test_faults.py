@@ -20,11 +20,12 @@ import torch
 from numpy.testing import assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import InvalidParameterError
 
 import skcae
-from skcae import ContractiveAutoencoderTransformer
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 from skcae.engine.activations import ACTIVATIONS
 
 pytest.importorskip("hypothesis")
@@ -37,7 +38,7 @@ N_CASES = int(os.environ.get("SKCAE_FAULT_CASES", 0))
 def cases(n_cases):
     """Settings for a test that normally tries so many cases."""
     return settings(
-        max_examples=n_cases * N_CASES // 2500 if N_CASES else n_cases,
+        max_examples=n_cases * N_CASES // 3000 if N_CASES else n_cases,
         derandomize=not N_CASES,
         database=None,
         deadline=None,
@@ -142,7 +143,10 @@ def native(X):
 
 def wide_indices(X):
     X = sparse.coo_array(native(X))
-    X.coords = tuple(index.astype(np.int64) for index in X.coords)
+    if hasattr(X, "coords"):
+        X.coords = tuple(index.astype(np.int64) for index in X.coords)
+    else:  # SciPy < 1.13
+        X.row, X.col = X.row.astype(np.int64), X.col.astype(np.int64)
     return X
 
 
@@ -178,7 +182,7 @@ def data(draw, n_columns=range(1, 7)):
     with np.errstate(all="ignore"):
         values = scale * (offset + draw_values(rng, kind, shape))
         values = cast(values, dtype)
-    X = LAYOUTS[layout](values)
+        X = LAYOUTS[layout](values)
     plain = check_array(X, accept_sparse=True, dtype=["f8", "f4"])
     plain = plain.toarray() if sparse.issparse(plain) else plain
     return X, np.array(plain, order="C")
@@ -258,10 +262,10 @@ def parameters(draw, **fixed):
     return drawn
 
 
-def is_invalid(drawn):
+def is_invalid(drawn, invalid=INVALID):
     return any(
         any(drawn[name] is value for value in values)
-        for name, values in INVALID.items()
+        for name, values in invalid.items()
         if name in drawn
     )
 
@@ -292,9 +296,17 @@ ALLOWED_WARNINGS = [
     "X does not have valid feature names",
     "X has feature names, but",
     "Training interrupted by user",
+    "Fine-tuning interrupted by user",
+    "The label '-1' is a string",
+    "The number of unique classes is greater than 50%",
 ]
-NAMES = sorted(ContractiveAutoencoderTransformer().get_params())
-A_NAME = re.compile(rf"\b(X|feature names|{'|'.join(NAMES)})\b")
+NAMES = sorted(
+    {
+        *ContractiveAutoencoderTransformer().get_params(),
+        *ContractiveAutoencoderClassifier().get_params(),
+    }
+)
+A_NAME = re.compile(rf"\b(X|y|[Ll]abels?|feature names|{'|'.join(NAMES)})\b")
 
 
 @pytest.fixture(autouse=True)
@@ -352,7 +364,11 @@ def roomy(model, X, plain):
 
     It was trained in float64 on enormous values then.
     """
-    arrays = [plain, *model.encoder_coefs_, *model.decoder_coefs_]
+    return roomy_for(X, plain, [*model.encoder_coefs_, *model.decoder_coefs_])
+
+
+def roomy_for(X, plain, weights):
+    arrays = [plain, *weights]
     with np.errstate(over="ignore"):
         largest = np.prod([a.size * max(1.0, np.abs(a).max()) for a in arrays]) ** 2
     if plain.dtype == np.float32 and largest > 1e38:
@@ -482,6 +498,185 @@ def test_a_fitted_model_answers_or_says_what_is_wrong(model, data):
     assert fitted_state(model) == before
 
 
+# The classifier
+
+CLASSIFIER_VALID = {
+    "tangent_weight": st.one_of(st.just(0.1), POWERS),
+    "n_tangents": st.sampled_from([1, 2, np.int8(3), 100]),
+    "class_weight": st.sampled_from(
+        [None, "balanced", {0: 3.0}, {"a": 0.5}, {0: 1e-300}, {1: 1e300}, {7: 1.0}]
+    ),
+    **{
+        name: VALID[name]
+        for name in (
+            *("alpha", "solver", "learning_rate_init", "batch_size", "max_iter"),
+            *("tol", "n_iter_no_change", "early_stopping", "validation_fraction"),
+            "random_state",
+        )
+    },
+}
+CLASSIFIER_INVALID = {
+    "transformer": [0, "pca", ContractiveAutoencoderTransformer],
+    "tangent_weight": [-1e-300, np.nan, np.inf, None],
+    "n_tangents": [0, -1, 1.5, None],
+    "class_weight": ["auto", {0: -1.0}, {0: 0, 1: 0}, {0: np.nan}, [1, 2], 1.0],
+    **{
+        name: INVALID[name]
+        for name in (*CLASSIFIER_VALID, "device", "verbose")
+        if name in INVALID
+    },
+}
+CLASSIFIER_PAIRS = [
+    (name, value) for name, values in CLASSIFIER_INVALID.items() for value in values
+]
+LABELS = {
+    "two": [0, 1],
+    "three": [0, 1, 2],
+    "as many as there are": range(99),
+    "negative": [-7, 3],
+    "some missing": [-1, 0, 1],
+    "most missing": [-1, -1, -1, -1, 0, 1],
+    "huge": [0, 2**62],
+    "floats": [0.0, 1.0],
+    "booleans": [False, True],
+    "strings": ["a", "b", "ä"],
+    "strings, some missing": np.array(["a", "b", -1], dtype=object),
+    "strings, a string missing": ["a", "b", "-1"],
+    "one": [1],
+    "none": [-1],
+    "halves": [0.5, 1.0],
+    "not finite": [0.0, np.nan],
+    "None": np.array([None, "a"], dtype=object),
+}
+LEARNABLE = ["two", "three", "negative", "floats", "booleans", "strings"]
+
+
+@st.composite
+def labels(draw, n_rows):
+    """Draw (kind, y): each label of its kind in turn."""
+    kind = draw(st.sampled_from(sorted(LABELS)))
+    y = np.resize(np.asarray(LABELS[kind]), n_rows)
+    return kind, y.tolist() if draw(st.booleans()) else y
+
+
+@cache
+def pickled_encoder(activation):
+    X = np.random.default_rng(0).uniform(size=(10, 4))
+    model = ContractiveAutoencoderTransformer(
+        3, activation=activation, max_iter=2, random_state=0
+    )
+    return pickle.dumps(model.fit(X))
+
+
+@st.composite
+def transformers(draw):
+    if draw(st.integers(0, 9)) == 5:
+        activation = draw(VALID["activation"])
+        return FrozenEstimator(pickle.loads(pickled_encoder(activation)))
+    drawn = {"n_hidden": 3, "max_iter": 2}
+    names = ["n_hidden", "lam", "activation", "precision", "solver", "random_state"]
+    for name in draw(st.lists(st.sampled_from(names), max_size=3)):
+        drawn[name] = draw(VALID[name])
+    if draw(st.integers(0, 19)) == 5:
+        drawn |= [draw(st.sampled_from(PAIRS))]
+    return ContractiveAutoencoderTransformer(**drawn)
+
+
+@st.composite
+def classifier_parameters(draw):
+    drawn = {"transformer": draw(transformers()), "max_iter": 2, "random_state": 0}
+    drawn["n_tangents"] = 1
+    for name in draw(st.lists(st.sampled_from(sorted(CLASSIFIER_VALID)), max_size=5)):
+        drawn[name] = draw(CLASSIFIER_VALID[name])
+    if draw(st.integers(0, 9)) == 5:
+        drawn |= [draw(st.sampled_from(CLASSIFIER_PAIRS))]
+    return drawn
+
+
+def classifier_must_work(drawn, kind, X):
+    transformer = drawn["transformer"]
+    frozen = isinstance(transformer, FrozenEstimator)
+    return (
+        kind in LEARNABLE
+        and len(X) > 2
+        and not is_invalid(drawn, CLASSIFIER_INVALID)
+        and not isinstance(drawn.get("class_weight"), dict)
+        and not drawn.get("early_stopping")
+        and drawn.get("tangent_weight", 0) <= 1e3
+        and drawn["n_tangents"] == 1
+        and drawn.get("alpha", 0) <= 1e3
+        and drawn.get("learning_rate_init", 0) <= 0.1
+        and np.abs(X).max() <= 1e3
+        and (X.shape[1] == 4 if frozen else must_work(transformer.get_params(), X))
+    )
+
+
+def classifier_answers(model, X):
+    return {
+        name: getattr(model, name)(X)
+        for name in ("predict_proba", "decision_function", "predict")
+    }
+
+
+def assert_classifies(model, X, plain):
+    """Check shapes, dtypes and that all is finite; return the answers."""
+    n_rows, n_classes = len(plain), len(model.classes_)
+    assert model.n_iter_ == len(model.loss_curve_) >= 1
+    assert all(len(curve) == model.n_iter_ for curve in model.history_.values())
+    assert np.isfinite(model.loss_curve_).all()
+    results = classifier_answers(model, X)
+    probabilities, scores, predicted = results.values()
+    assert probabilities.shape == (n_rows, n_classes)
+    assert scores.shape == ((n_rows, n_classes) if n_classes > 2 else (n_rows,))
+    assert predicted.shape == (n_rows,)
+    assert predicted.dtype == model.classes_.dtype
+    assert np.isin(predicted, model.classes_).all()
+    for values in (probabilities, scores):
+        assert values.dtype == plain.dtype
+        assert np.isfinite(values).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    return results
+
+
+@cache
+def pickled_classifier():
+    X = np.random.default_rng(0).uniform(size=(10, 4))
+    transformer = ContractiveAutoencoderTransformer(3, max_iter=2, random_state=0)
+    model = ContractiveAutoencoderClassifier(transformer, max_iter=2, random_state=0)
+    return pickle.dumps(model.fit(X, np.arange(10) % 2))
+
+
+@cases(500)
+@given(
+    data=data(n_columns=[1, 2, 4, 4, 4]).flatmap(
+        lambda pair: st.tuples(st.just(pair), labels(len(pair[1])))
+    ),
+    drawn=classifier_parameters(),
+    was_fitted=st.booleans(),
+)
+def test_a_classifier_works_or_leaves_all_as_it_was(data, drawn, was_fitted):
+    (X, plain), (kind, y) = data
+    model = ContractiveAutoencoderClassifier()
+    if was_fitted:
+        model = pickle.loads(pickled_classifier())
+    before = fitted_state(model)
+    model.set_params(**drawn)
+    _, error = attempt(
+        lambda: model.fit(X, y), classifier_must_work(drawn, kind, plain)
+    )
+    if error is not None:
+        assert fitted_state(model) == before
+        return
+    assert not is_invalid(drawn, CLASSIFIER_INVALID)
+    X, plain = roomy_for(X, plain, [*model.coefs_, *model.transformer_.encoder_coefs_])
+    results = assert_classifies(model, X, plain)
+    # The same values in an ordinary array give the same bits, fitted before or not.
+    twin = clone(model).fit(data[0][1], y)
+    assert_array_equal(twin.loss_curve_, model.loss_curve_, strict=True)
+    assert_same_answers(classifier_answers(twin, plain), results)
+    assert_same_answers(classifier_answers(model, plain), results)
+
+
 # Cases that went wrong once
 
 
@@ -521,6 +716,43 @@ def test_integers_beyond_float64(name, X):
         model.fit(X)
 
 
+@pytest.mark.parametrize("name", ["alpha", "learning_rate_init", "tangent_weight"])
+def test_integers_beyond_float64_in_the_classifier(name, X, monkeypatch):
+    # Before the autoencoder's training.
+    monkeypatch.setattr(ContractiveAutoencoderTransformer, "fit", pytest.fail)
+    model = ContractiveAutoencoderClassifier(**{name: 10**400}, n_tangents=1)
+    with pytest.raises(ValueError, match=f"'{name}'.* range of float64"):
+        model.fit(X, np.arange(len(X)) % 2)
+
+
+def test_numbers_of_tangents_in_few_bits(X):
+    # Numbers of entries are computed from it.
+    transformer = ContractiveAutoencoderTransformer(3, max_iter=1, random_state=0)
+    first, second = (
+        ContractiveAutoencoderClassifier(
+            transformer, tangent_weight=0.1, n_tangents=n, max_iter=1, random_state=0
+        )
+        .fit(X, np.arange(len(X)) % 2)
+        .predict_proba(X)
+        for n in (3, np.int8(3))
+    )
+    assert_array_equal(first, second)
+
+
+def test_too_little_memory_for_a_classifier(X, monkeypatch):
+    from skcae.engine.finetuning import FineTuner
+
+    def allocate(*args, **kwargs):
+        return torch.empty(2**60, dtype=torch.uint8, device="cpu")
+
+    transformer = ContractiveAutoencoderTransformer(3, max_iter=1)
+    model = ContractiveAutoencoderClassifier(transformer)
+    monkeypatch.setattr(FineTuner, "__init__", allocate)
+    with pytest.raises(MemoryError, match="batch_size='auto'"):
+        model.fit(X, np.arange(len(X)) % 2)
+    assert not hasattr(model, "transformer_")
+
+
 @pytest.mark.parametrize("n_hidden", [10**15, 2**62, 10**30])
 def test_more_units_than_memory(n_hidden, X):
     model = ContractiveAutoencoderTransformer(n_hidden, max_iter=2)
@@ -528,12 +760,53 @@ def test_more_units_than_memory(n_hidden, X):
         model.fit(X)
 
 
-def test_truncated_pickles_raise(X):
-    model = ContractiveAutoencoderTransformer(n_hidden=3, max_iter=2).fit(X)
-    pickled = pickle.dumps(model)
+# Damaged files
+
+
+@pytest.mark.parametrize("kind", ["transformer", "classifier"])
+def test_truncated_pickles_raise(kind):
+    pickled = (
+        pickled_encoder("sigmoid") if kind == "transformer" else pickled_classifier()
+    )
+    pickle.loads(pickled)
     for length in range(len(pickled)):
         with pytest.raises((EOFError, pickle.UnpicklingError)):
             pickle.loads(pickled[:length])
+
+
+def fitted_arrays(value):
+    if isinstance(value, ContractiveAutoencoderTransformer):
+        value = [getattr(value, name) for name in value._answers_from]
+    if isinstance(value, ContractiveAutoencoderClassifier):
+        value = [value.classes_, value.coefs_, value.intercepts_, value.transformer_]
+    if isinstance(value, (list, ContractiveAutoencoderTransformer)):
+        return [array for item in value for array in fitted_arrays(item)]
+    return [value] if isinstance(value, np.ndarray) else []
+
+
+@pytest.mark.parametrize("kind", ["transformer", "classifier"])
+def test_a_damaged_array_is_noticed(kind):
+    # Only in the arrays: elsewhere a changed bit can make pickle or NumPy allocate
+    # gigabytes, or crash.
+    pickled = (
+        pickled_encoder("sigmoid") if kind == "transformer" else pickled_classifier()
+    )
+    arrays = fitted_arrays(pickle.loads(pickled))
+    assert len(arrays) == (4 if kind == "transformer" else 9)
+    rng = np.random.default_rng(0)
+    for array in arrays:
+        start = pickled.index(array.tobytes())
+        for place in range(start, start + array.nbytes):
+            damaged = bytearray(pickled)
+            damaged[place] ^= 1 << rng.integers(8)
+            with pytest.raises(pickle.UnpicklingError, match="damaged"):
+                pickle.loads(damaged)
+
+
+def test_a_damaged_word_is_noticed():
+    damaged = pickled_encoder("softplus").replace(b"softplus", b"softsign")
+    with pytest.raises(pickle.UnpicklingError, match="damaged"):
+        pickle.loads(damaged)
 
 
 # Interruptions, anywhere
@@ -644,3 +917,51 @@ def test_an_interruption_anywhere_leaves_whole_epochs(start, error, X):
         if "encoder_coefs_" in vars(model):
             assert_fits(model, X, X)
         assert_fits(stop(model, X, 1, how), X, X)
+
+
+def tune(model, X, n_epochs, n_tuning_epochs):
+    model.set_params(transformer__max_iter=n_epochs, max_iter=n_tuning_epochs)
+    return model.fit(X, np.arange(len(X)) % 3)
+
+
+def tuned_state(model):
+    if not hasattr(model, "coefs_"):
+        return None
+    names = ["classes_", "coefs_", "intercepts_", "loss_curve_", "history_", "n_iter_"]
+    encoder = model.transformer_
+    return pickle.dumps(
+        [getattr(model, name) for name in names]
+        + [encoder.encoder_coefs_, encoder.loss_curve_]
+    )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("start", ["fit", "refit"])
+def test_an_interrupted_classifier_has_whole_epochs(start, error, X):
+    X = X[:12]
+    settings = {name: SMALL[name] for name in ("tol", "batch_size", "random_state")}
+    model = ContractiveAutoencoderClassifier(
+        ContractiveAutoencoderTransformer(**SMALL), **settings
+    )
+    if start == "refit":
+        tune(model, X[:, ::-1], 2, 2)
+    begun = pickle.dumps(model)
+    before = fitted_state(pickle.loads(begun))
+    others = global_state()
+    whole = [
+        tuned_state(tune(pickle.loads(begun), X, *n_epochs))
+        for n_epochs in [(1, 3), (2, 3), (3, 3), (3, 1), (3, 2)]
+    ]
+    with Interruption() as run:
+        tune(pickle.loads(begun), X, 3, 3)
+
+    for place in places(run.n_lines):
+        model = pickle.loads(begun)
+        try:
+            with Interruption(place, error):
+                tune(model, X, 3, 3)
+        except error:
+            pass
+        assert fitted_state(model) == before or tuned_state(model) in whole, place
+        assert global_state() == others, place
+        assert_classifies(tune(model, X, 1, 1), X, X)

@@ -136,7 +136,7 @@ def test_nothing_is_trusted_unasked(X, make):
 
 
 def test_another_version_warns(X, make, monkeypatch):
-    monkeypatch.setattr("skcae._transformer.__version__", "0.0.1")
+    monkeypatch.setattr("skcae._pickles.__version__", "0.0.1")
     data = skops.dumps(make().fit(X))
     monkeypatch.undo()
     with pytest.warns(InconsistentVersionWarning, match=r"0\.0\.1"):

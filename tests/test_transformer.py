@@ -708,6 +708,7 @@ def test_early_stopping_returns_the_best_weights(validation_fraction, make):
         validation_fraction=validation_fraction,
         precision="float64",
         tied_weights=False,
+        random_state=4,
     ).fit(X)
     curve = model.history_["validation_loss"]
     assert curve.shape == (model.n_iter_,)

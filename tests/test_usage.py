@@ -22,7 +22,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import skcae
-from skcae import ContractiveAutoencoderTransformer
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 
 pd = pytest.importorskip("pandas")
 
@@ -270,9 +270,118 @@ def test_a_pickle_needs_numpy_and_the_estimator_only(X, make):
 
 
 def test_another_version_warns(X, make, monkeypatch):
-    monkeypatch.setattr("skcae._transformer.__version__", "0.0.1")
+    monkeypatch.setattr("skcae._pickles.__version__", "0.0.1")
     data = pickle.dumps(make().fit(X))
     monkeypatch.undo()
     with pytest.warns(InconsistentVersionWarning, match="0.0.1") as record:
         pickle.loads(data)
     assert skcae.__version__ in str(record[0].message)
+
+
+# scikit-learn's callbacks
+
+needs_callbacks = pytest.mark.skipif(
+    not hasattr(ContractiveAutoencoderTransformer, "set_callbacks"),
+    reason="this version of scikit-learn has no callbacks",
+)
+# Not so scikit-learn's own; StandardScaler and LogisticRegression have some.
+other_steps_lack_callbacks = pytest.mark.filterwarnings(
+    "ignore:The estimator MinMaxScaler does not support callbacks:UserWarning"
+)
+
+
+@needs_callbacks
+@other_steps_lack_callbacks
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_progress_bar_through_a_search(n_jobs, digits, capfd, monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "300")  # or it abbreviates
+    from sklearn.callback import ProgressBar
+
+    X, y = digits[0][:100], digits[1][:100]
+    search = GridSearchCV(
+        make_classifier(tol=0.1), {"cae__lam": [0, 1]}, cv=2, n_jobs=n_jobs
+    )
+    expected = clone(search).fit(X, y)
+    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
+    lines = capfd.readouterr().out.splitlines()
+    own = [line for line in lines if "ContractiveAutoencoderTransformer - fit" in line]
+    # Two candidates in two folds, and the best of them again.
+    assert len(own) == 2 * 2 + 1
+    assert all("100%" in line for line in own)
+    np.testing.assert_array_equal(
+        search.decision_function(X), expected.decision_function(X)
+    )
+
+
+def monitored(model, *data, scoring):
+    """Fit with a ScoringMonitor; return the rows that it recorded of epochs."""
+    from sklearn.callback import ScoringMonitor
+
+    monitor = ScoringMonitor(scoring=scoring)
+    model.set_callbacks(monitor).fit(*data)
+    return [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+
+
+@needs_callbacks
+def test_a_monitor_records_scores(digits):
+    X, y = digits[0][:200], digits[1][:200]
+    model = ContractiveAutoencoderTransformer(tol=0.1, random_state=0)
+    # scikit-learn 1.9 records nothing without y, and fails for a single function.
+    rows = monitored(model, X, y, scoring={"loss": lambda model, X, y: model.score(X)})
+    losses = [row["loss"] for row in rows]
+    assert len(losses) == model.n_iter_
+    assert losses[-1] == model.score(X)
+    # Measured after the epoch, they are close to what training met.
+    np.testing.assert_allclose(
+        losses[-5:], -model.history_["reconstruction"][-5:], rtol=0.1
+    )
+
+    model = ContractiveAutoencoderClassifier(model, tol=0.1, random_state=0)
+    rows = monitored(model, X, y, scoring=["accuracy", "neg_log_loss"])
+    assert len(rows) == model.n_iter_
+    assert rows[-1]["accuracy"] == model.score(X, y)
+    assert rows[-1]["neg_log_loss"] > rows[0]["neg_log_loss"]
+
+
+class StopAt:
+    """Ends a training as soon as the objective is low enough."""
+
+    def __init__(self, goal):
+        self.goal = goal
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        if context.task_name != "epoch":
+            return False
+        return fitted_estimator.loss_curve_[-1] < self.goal
+
+
+@needs_callbacks
+@pytest.mark.parametrize("kind", ["transformer", "classifier"])
+def test_a_callback_watches_the_loss(kind, digits):
+    from sklearn.callback import FitCallback
+
+    X, y = digits[0][:200], digits[1][:200]
+    model = ContractiveAutoencoderTransformer(tol=0.01, random_state=0)
+    if kind == "classifier":
+        model = ContractiveAutoencoderClassifier(model, tol=0, random_state=0)
+        model.set_params(max_iter=10)
+        with pytest.warns(UserWarning, match="fine-tuning reached"):
+            model.fit(X, y)
+    whole = model.fit(X, y).loss_curve_ if kind == "transformer" else model.loss_curve_
+    goal = (whole.min() + whole[0]) / 2
+    callback = StopAt(goal)
+    assert isinstance(callback, FitCallback)
+    model.set_callbacks(callback).fit(X, y)
+    assert 1 < model.n_iter_ < len(whole)
+    np.testing.assert_array_equal(model.loss_curve_, whole[: model.n_iter_])
+    assert model.loss_curve_[-1] < goal <= model.loss_curve_[:-1].min()

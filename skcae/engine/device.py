@@ -1,7 +1,8 @@
 """Devices, number formats and random generators, named by plain strings and ints."""
 
 import functools
-from contextlib import nullcontext
+import os
+from contextlib import contextmanager, nullcontext
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -13,17 +14,42 @@ PRECISIONS = {
 }
 
 
+# The process in which PyTorch may have started threads, for this package at least.
+_pid = None
+
+
+@contextmanager
+def _living_threads():
+    """One thread in a process that was forked from one where there were several.
+
+    A fork doesn't copy them, and GNU's OpenMP would wait for them forever.
+    """
+    global _pid
+    _pid = _pid or os.getpid()
+    if os.getpid() == _pid:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def isolated(function):
     """Run ``function`` without recording gradients, whatever the caller's grad mode.
 
     The caller may be in ``torch.inference_mode()``, whose tensors can't be updated
     outside of it, or in ``torch.autocast``, which would change the arithmetic; so this
-    leaves both. All of these settings are per thread and restored.
+    leaves both. All of these settings are per thread and restored. It also makes do
+    with the threads that there are.
     """
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
         with (
+            _living_threads(),
             torch.inference_mode(False),
             torch.no_grad(),
             torch.autocast("cpu", enabled=False),
@@ -102,12 +128,14 @@ def _openmp():
 def threads_for(work):
     """Return a context with one thread for operations too small to share.
 
+    With one thread, and only then, their rounding is the same however many there are.
     The number of OpenMP threads is a setting of the calling thread alone.
 
     Parameters
     ----------
     work : int
-        Number of multiplications of the operations' largest matrix product.
+        Number of multiplications of the operations' largest matrix product; 0 for one
+        thread in any case.
     """
     return _openmp().limit(limits=1) if work <= _ONE_THREAD_WORK else nullcontext()
 

@@ -242,20 +242,23 @@ class Trainer(TrainingRun):
             n_batches=group.n_batches(X.shape[0], batch_size),
         )
         share = X.shape[0] / sum(group.gather(X.shape[0]))
-        rows = self.batches.evenly_spaced(math.ceil(1000 * share))
-        rows = group.pool(rows.to(wide))
-        self.variance = rows.var(dim=0, correction=0).sum().item()
-        self.mean_square = rows.square().sum(dim=1).mean().item()
-        if arrays is None:
-            # Enough rows to estimate as many directions as there are units.
-            n_rows = max(1000, 4 * max(architecture.sizes[1:]))
-            sample = self.batches.sample(math.ceil(n_rows * share))
-            sample = group.pool(sample.to(wide))
-            flat = initialise(architecture, sample, self.generator)
-            if not torch.isfinite(flat.sum()):
-                raise FloatingPointError("the initial parameters are not finite")
-        else:
-            flat = self._flatten(arrays).to(device, wide)
+        # Rounding decides on directions in which the data don't vary, and so does the
+        # number of threads; the start isn't to depend on that.
+        with threads_for(0):
+            rows = self.batches.evenly_spaced(math.ceil(1000 * share))
+            rows = group.pool(rows.to(wide))
+            self.variance = rows.var(dim=0, correction=0).sum().item()
+            self.mean_square = rows.square().sum(dim=1).mean().item()
+            if arrays is None:
+                # Enough rows to estimate as many directions as there are units.
+                n_rows = max(1000, 4 * max(architecture.sizes[1:]))
+                sample = self.batches.sample(math.ceil(n_rows * share))
+                sample = group.pool(sample.to(wide))
+                flat = initialise(architecture, sample, self.generator)
+                if not torch.isfinite(flat.sum()):
+                    raise FloatingPointError("the initial parameters are not finite")
+            else:
+                flat = self._flatten(arrays).to(device, wide)
         group.copy_(flat)
         self.gradient = make_gradient(
             architecture,
@@ -305,15 +308,17 @@ class Trainer(TrainingRun):
         generator = make_generator(0)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
         n_rows = block_rows(entries_per_row(self.architecture))
-        for _, x in row_blocks(X, dtype=flat.dtype, device=flat.device, n_rows=n_rows):
-            terms = objective(
-                self.architecture,
-                parameters,
-                x,
-                generator=generator,
-                **self.gradient.settings,
-            )
-            total += self.gradient.total(terms).sum()
+        blocks = row_blocks(X, dtype=flat.dtype, device=flat.device, n_rows=n_rows)
+        with threads_for(self.gradient.work):
+            for _, x in blocks:
+                terms = objective(
+                    self.architecture,
+                    parameters,
+                    x,
+                    generator=generator,
+                    **self.gradient.settings,
+                )
+                total += self.gradient.total(terms).sum()
         own = total.item(), X.shape[0], self.gradient.weight_decay().item()
         totals, sizes, decays = zip(*self.group.gather(own), strict=True)
         mean = sum(totals) / sum(sizes) + decays[0]
