@@ -89,9 +89,9 @@ def terms(estimator, X):
     return losses, norms
 
 
-def split(X, fraction):
-    """The rows to train on and those held out, for ``random_state=0``."""
-    seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max)
+def split(X, fraction, random_state=0):
+    """The rows to train on and those held out, for an int as ``random_state``."""
+    seed = np.random.RandomState(random_state).randint(np.iinfo(np.int32).max)
     return train_test_split(X, test_size=fraction, random_state=seed)
 
 
@@ -714,7 +714,7 @@ def test_early_stopping_returns_the_best_weights(validation_fraction, make):
     assert curve.shape == (model.n_iter_,)
     # Otherwise the last weights would do as well.
     assert 0 < curve.argmin() < model.n_iter_ - 1
-    _, held_out = split(X, validation_fraction)
+    _, held_out = split(X, validation_fraction, random_state=4)
     assert_allclose(objective(model, held_out), curve.min(), rtol=1e-10)
 
 
