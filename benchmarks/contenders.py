@@ -258,39 +258,44 @@ class PyTorch(Contender):
         torch.manual_seed(self.seed)
 
     def setup(self, X, n_hidden, batch_size, lam):
+        model = torch_autoencoder(X, n_hidden, lam, self.seed, self.device)
+        self.prepare(model, batch_size, X)
+
+    def prepare(self, model, batch_size, *arrays):
+        """Make the optimiser, and batches of rows of all arrays."""
         self.batch_size = batch_size
-        self.model = torch_autoencoder(X, n_hidden, lam, self.seed, self.device)
+        self.model = model
         self.optimizer = self.torch.optim.Adam(
             self.model.parameters(), lr=LEARNING_RATE, **self.adam_options
         )
-        self.X = self.torch.from_numpy(X)
+        self.tensors = [self.torch.from_numpy(array) for array in arrays]
         self.loader = self.make_loader()
 
     def make_loader(self):
         data = self.torch.utils.data
         return data.DataLoader(
-            data.TensorDataset(self.X),
+            data.TensorDataset(*self.tensors),
             batch_size=self.batch_size,
             shuffle=True,
             pin_memory=self.device != "cpu",
         )
 
     def batches(self):
-        for (x,) in self.loader:
-            yield x.to(self.device, non_blocking=True)
+        for batch in self.loader:
+            yield [rows.to(self.device, non_blocking=True) for rows in batch]
 
     def loss(self, x):
         return self.model.loss(self.model(x), x)
 
-    def step(self, x):
+    def step(self, *batch):
         self.optimizer.zero_grad()
-        self.loss(x).backward()
+        self.loss(*batch).backward()
         self.optimizer.step()
 
     def train(self, n_epochs):
         for _ in range(n_epochs):
-            for x in self.batches():
-                self.step(x)
+            for batch in self.batches():
+                self.step(*batch)
         synchronize(self.device)
         return n_epochs
 
@@ -319,12 +324,12 @@ class PyTorchTuned(PyTorch):
     adam_options = {"fused": True}
 
     def make_loader(self):
-        self.X = self.X.to(self.device)
+        self.tensors = [tensor.to(self.device) for tensor in self.tensors]
 
     def batches(self):
-        order = self.torch.randperm(len(self.X), device=self.device)
+        order = self.torch.randperm(len(self.tensors[0]), device=self.device)
         for index in order.split(self.batch_size):
-            yield self.X[index]
+            yield [tensor[index] for tensor in self.tensors]
 
 
 class MaterialisedJacobian(PyTorchTuned):
@@ -346,10 +351,10 @@ class MaterialisedJacobian(PyTorchTuned):
         return (error + self.lam * jacobian(x).square().sum()) / len(x)
 
     def train(self, n_epochs):
-        for x, _ in zip(self.batches(), range(self.n_steps), strict=False):
-            self.step(x)
+        for batch, _ in zip(self.batches(), range(self.n_steps), strict=False):
+            self.step(*batch)
         synchronize(self.device)
-        return min(1, self.n_steps * self.batch_size / len(self.X))
+        return min(1, self.n_steps * self.batch_size / len(self.tensors[0]))
 
     def transform(self, X):
         return None  # The same as above.
@@ -643,11 +648,15 @@ class Floor(Contender):
         self.torch = torch
 
     def setup(self, X, n_hidden, batch_size, lam):
-        torch, device = self.torch, self.device
         W, _, V, _ = glorot(X.shape[1], n_hidden, self.seed)
+        self.prepare(X, W, V, batch_size)
+
+    def prepare(self, X, W, V, batch_size):
+        """List the products of an epoch."""
+        torch, device = self.torch, self.device
         W, V = (torch.from_numpy(w).to(device) for w in (W, V))
-        h = torch.rand(batch_size, n_hidden, device=device)
-        r = torch.rand(batch_size, X.shape[1], device=device)
+        h = torch.rand(batch_size, W.shape[1], device=device)
+        r = torch.rand(batch_size, V.shape[1], device=device)
         a, z, dW, dV = (torch.empty_like(t) for t in (h, r, W, V))
         self.W = W
         self.products = []  # (left, right, out) of a whole epoch
@@ -687,11 +696,10 @@ class Classifier(Contender):
     labelled = True
 
 
-class SkcaeClassifier(Classifier):
+class SkcaeClassifier(Classifier, Skcae):
     """The library's engine, doing what fine-tuning does between two epochs."""
 
     note = "epochs of fine-tuning with solver='adam', without start-up"
-    optimizer = "adam"
 
     def load(self):
         import skcae.engine.finetuning  # noqa: F401
@@ -701,7 +709,7 @@ class SkcaeClassifier(Classifier):
         from skcae.engine.finetuning import ClassifierArchitecture, FineTuner
 
         W, b, _, _ = glorot(X.shape[1], n_hidden, self.seed)
-        self.tuner = FineTuner(
+        self.trainer = FineTuner(
             ClassifierArchitecture((X.shape[1], n_hidden, N_CLASSES)),
             X,
             y,
@@ -716,26 +724,17 @@ class SkcaeClassifier(Classifier):
             seed=self.seed,
             optimizer=self.optimizer,
         )
-        self.epochs = self.tuner.epochs()
-
-    def train(self, n_epochs):
-        for _ in range(n_epochs):
-            next(self.epochs)
-            self.kept = self.tuner.snapshot()
-        return n_epochs
+        self.epochs = self.trainer.epochs()
 
     def transform(self, X):
         from skcae.engine.device import resolve_device
         from skcae.engine.finetuning import probabilities
         from skcae.engine.inference import map_rows
 
-        arrays, device = self.tuner.arrays(), resolve_device(self.device)
+        arrays, device = self.trainer.arrays(), resolve_device(self.device)
         return map_rows(
-            probabilities, self.tuner.architecture, arrays, X, device=device
+            probabilities, self.trainer.architecture, arrays, X, device=device
         )
-
-    def weights(self):
-        return [group[0] for group in self.tuner.arrays()]
 
 
 class SkcaeMuonClassifier(SkcaeClassifier):
@@ -772,32 +771,10 @@ class PyTorchClassifier(Classifier, PyTorch):
     """The textbook loop: DataLoader, autograd, torch.optim.Adam."""
 
     def setup(self, X, n_hidden, batch_size, y):
-        self.batch_size = batch_size
-        self.model = torch_classifier(X.shape[1], n_hidden, self.seed, self.device)
-        self.optimizer = self.torch.optim.Adam(
-            self.model.parameters(), lr=LEARNING_RATE, **self.adam_options
-        )
-        self.X, self.y = self.torch.from_numpy(X), self.torch.from_numpy(y)
-        self.loader = self.make_loader()
+        model = torch_classifier(X.shape[1], n_hidden, self.seed, self.device)
+        self.prepare(model, batch_size, X, y)
 
-    def make_loader(self):
-        data = self.torch.utils.data
-        return data.DataLoader(
-            data.TensorDataset(self.X, self.y),
-            batch_size=self.batch_size,
-            shuffle=True,
-            pin_memory=self.device != "cpu",
-        )
-
-    def batches(self):
-        for x, y in self.loader:
-            yield (
-                x.to(self.device, non_blocking=True),
-                y.to(self.device, non_blocking=True),
-            )
-
-    def loss(self, batch):
-        x, y = batch
+    def loss(self, x, y):
         return self.torch.nn.functional.cross_entropy(self.model(x), y)
 
     def transform(self, X):
@@ -809,19 +786,8 @@ class PyTorchClassifier(Classifier, PyTorch):
         return torch_weights(self.model)
 
 
-class PyTorchTunedClassifier(PyTorchClassifier):
+class PyTorchTunedClassifier(PyTorchClassifier, PyTorchTuned):
     """The same without DataLoader, the data on the device, and a fused Adam."""
-
-    note = PyTorchTuned.note
-    adam_options = PyTorchTuned.adam_options
-
-    def make_loader(self):
-        self.X, self.y = self.X.to(self.device), self.y.to(self.device)
-
-    def batches(self):
-        order = self.torch.randperm(len(self.X), device=self.device)
-        for index in order.split(self.batch_size):
-            yield self.X[index], self.y[index]
 
 
 class SkorchClassifier(Classifier, Skorch):
@@ -880,23 +846,9 @@ class FloorClassifier(Classifier, Floor):
     """The five matrix products of a step: x W, h U, r Uᵀ, xᵀ a and hᵀ r."""
 
     def setup(self, X, n_hidden, batch_size, y):
-        torch, device = self.torch, self.device
-        W = torch.from_numpy(glorot(X.shape[1], n_hidden, self.seed)[0]).to(device)
-        U = torch.rand(n_hidden, N_CLASSES, device=device)
-        h = torch.rand(batch_size, n_hidden, device=device)
-        r = torch.rand(batch_size, N_CLASSES, device=device)
-        a, z, dW, dU = (torch.empty_like(t) for t in (h, r, W, U))
-        self.W = W
-        self.products = []  # (left, right, out) of a whole epoch
-        for x in torch.from_numpy(X).to(device).split(batch_size):
-            n = len(x)
-            self.products += [
-                (x, W, a[:n]),
-                (h[:n], U, z[:n]),
-                (r[:n], U.T, a[:n]),
-                (x.T, h[:n], dW),
-                (h[:n].T, r[:n], dU),
-            ]
+        W, *_ = glorot(X.shape[1], n_hidden, self.seed)
+        _, _, U, _ = glorot(N_CLASSES, n_hidden, self.seed)
+        self.prepare(X, W, U, batch_size)
 
 
 CONTENDERS = {

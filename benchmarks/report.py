@@ -118,19 +118,20 @@ def table(header, rows):
 # Of run.py
 
 
+def _median(result):
+    return result.get("seconds_per_epoch", {}).get("median")
+
+
 def add_ratios(results):
     """Add to each result how many times the floor's and the library's epoch it took."""
+    # A case has one kind of contenders: classifiers, or the others.
     medians = {
-        result["contender"].removesuffix("-classifier"): result["seconds_per_epoch"][
-            "median"
-        ]
+        result["contender"].removesuffix("-classifier"): _median(result)
         for result in results
-        if "seconds_per_epoch" in result
     }
     for result in results:
         for of in ("floor", "skcae"):
-            name = result["contender"].removesuffix("-classifier")
-            mine, other = medians.get(name), medians.get(of)
+            mine, other = _median(result), medians.get(of)
             result[f"ratio_to_{of}"] = mine / other if mine and other else None
 
 

@@ -1,7 +1,6 @@
 """A classifier that starts from a contractive autoencoder."""
 
 import warnings
-from contextlib import contextmanager
 from copy import deepcopy
 from numbers import Integral, Real
 
@@ -21,7 +20,7 @@ from ._pickles import StampedMixin
 from ._transformer import _TYPES, ContractiveAutoencoderTransformer
 from .engine import finetuning, geometry, inference
 from .engine.batches import as_array, is_out_of_core
-from .engine.device import is_out_of_memory, resolve_device
+from .engine.device import resolve_device
 from .engine.distributed import current_group
 from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
@@ -320,7 +319,7 @@ class ContractiveAutoencoderClassifier(
             precision = transformer._usable_precision(device)
             numbers = self._numbers()
             self.transformer_ = transformer if is_fitted else transformer.fit(X)
-            with self._explained_failure():
+            with self._explained_failure(rows):
                 training = self._start(data, rng, precision, device, **numbers)
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
@@ -505,24 +504,19 @@ class ContractiveAutoencoderClassifier(
             "_activation": training.trainer.architecture.activation,
         }
 
-    @contextmanager
-    def _explained_failure(self):
-        try:
-            yield
-        except FloatingPointError as error:
-            raise ValueError(
-                f"Fine-tuning diverged: {error}. Scale X, with StandardScaler or "
-                "MinMaxScaler say, or lower learning_rate_init "
-                f"({self.learning_rate_init}), alpha ({self.alpha}) or tangent_weight "
-                f"({self.tangent_weight})."
-            ) from error
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryError(
-                "There is not enough memory for fine-tuning with batch_size="
-                f"{self.batch_size!r} and n_tangents={self.n_tangents!r}."
-            ) from error
+    def _diverged(self, X, error):
+        return (
+            f"Fine-tuning diverged: {error}. Scale X, with StandardScaler or "
+            "MinMaxScaler say, or lower learning_rate_init "
+            f"({self.learning_rate_init}), alpha ({self.alpha}) or tangent_weight "
+            f"({self.tangent_weight})."
+        )
+
+    def _out_of_memory(self, X):
+        return (
+            "There is not enough memory for fine-tuning with batch_size="
+            f"{self.batch_size!r} and n_tangents={self.n_tangents!r}."
+        )
 
     def decision_function(self, X):
         """Compute the scores of the classes: the inputs z of the softmax.

@@ -1,5 +1,8 @@
 """Differences between the supported versions of scikit-learn, in one place."""
 
+# Private, and the only way to the namespace of what array API dispatch lets in.
+from sklearn.utils._array_api import get_namespace
+
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # scikit-learn < 1.9: there are no callbacks to support.
@@ -25,4 +28,4 @@ except ImportError:  # scikit-learn < 1.9: there are no callbacks to support.
         return method
 
 
-__all__ = ["CallbackSupportMixin", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "get_namespace", "with_callbacks"]

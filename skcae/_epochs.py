@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .engine.device import is_out_of_memory
+
 # The learning rate is multiplied by the factor each time that the objective stops
 # improving; after the last reduction, training has converged.
 _REDUCTION_FACTOR = 0.3
@@ -107,7 +109,8 @@ class EpochsMixin:
     """Runs a `Training`, epoch by epoch, for an estimator that can be verbose.
 
     The estimator has ``batch_size``, ``max_iter`` and ``verbose``, and
-    ``_fitted_attributes(training)``.
+    ``_fitted_attributes(training)``; and the words for what can go wrong on data X,
+    ``_diverged(X, error)`` and ``_out_of_memory(X)``.
     """
 
     def _run_epochs(self, training, validation_data, context, X, y):
@@ -161,6 +164,18 @@ class EpochsMixin:
     def _values(self, report):
         """Return the values to record, by the name of their curve."""
         return report._asdict()
+
+    @contextmanager
+    def _explained_failure(self, X):
+        """Raise what fails while training on X as errors that say what to change."""
+        try:
+            yield
+        except FloatingPointError as error:
+            raise ValueError(self._diverged(X, error)) from error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(self._out_of_memory(X)) from error
 
     def _float(self, name):
         """Return the value of a parameter, which may be any real number."""

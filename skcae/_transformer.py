@@ -4,7 +4,6 @@ import hashlib
 import math
 import sys
 import warnings
-from contextlib import contextmanager
 from itertools import pairwise
 from numbers import Integral, Real
 
@@ -20,13 +19,12 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import CallbackSupportMixin, with_callbacks
+from ._compat import CallbackSupportMixin, get_namespace, with_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._pickles import StampedMixin
 from .engine import inference
@@ -37,7 +35,6 @@ from .engine.device import (
     PRECISIONS,
     has_fast_bfloat16,
     has_float64,
-    is_out_of_memory,
     resolve_device,
 )
 from .engine.distributed import current_group, taking_part
@@ -625,7 +622,7 @@ class ContractiveAutoencoderTransformer(
             bool(self.tied_weights),
         )
         if 8 * max(map(math.prod, pairwise(architecture.sizes))) > sys.maxsize:
-            raise MemoryError(self._memory_needed(X))
+            raise MemoryError(self._out_of_memory(X))
         if continues:
             self._check_same_architecture(architecture)
         group = current_group()
@@ -834,24 +831,15 @@ class ContractiveAutoencoderTransformer(
                 f"learning_rate_init ({self.learning_rate_init})."
             )
 
-    @contextmanager
-    def _explained_failure(self, X):
-        try:
-            yield
-        except FloatingPointError as error:
-            raise ValueError(
-                f"Training diverged: {error}. The largest absolute value in X is "
-                f"{max(map(abs, _range(X))):.3g}, learning_rate_init="
-                f"{self.learning_rate_init} and lam={self.lam}. Scale X, with "
-                "StandardScaler or MinMaxScaler say, or lower learning_rate_init or "
-                "lam."
-            ) from error
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryError(self._memory_needed(X)) from error
+    def _diverged(self, X, error):
+        return (
+            f"Training diverged: {error}. The largest absolute value in X is "
+            f"{max(map(abs, _range(X))):.3g}, learning_rate_init="
+            f"{self.learning_rate_init} and lam={self.lam}. Scale X, with "
+            "StandardScaler or MinMaxScaler say, or lower learning_rate_init or lam."
+        )
 
-    def _memory_needed(self, X):
+    def _out_of_memory(self, X):
         return (
             f"There is not enough memory to train with n_hidden={self.n_hidden!r} and "
             f"batch_size={self.batch_size!r} on X with {X.shape[1]} features."

@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from callbacks import HAS_CALLBACKS, Callback, needs_callbacks
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
-from skcae._compat import CallbackSupportMixin
 from skcae.distributed import data_parallel
 from skcae.engine.batches import ShuffledBatches
 from skcae.engine.device import make_generator
@@ -35,13 +35,8 @@ from skcae.engine.objective import make_gradient
 from skcae.engine.optimizer import OPTIMIZERS
 from skcae.engine.training import Trainer, train
 
-HAS_CALLBACKS = CallbackSupportMixin.__module__.startswith("sklearn")
 N_RANKS = 2
 SECONDS = 60
-
-needs_callbacks = pytest.mark.skipif(
-    not HAS_CALLBACKS, reason="scikit-learn has no callbacks yet"
-)
 
 
 def make(**parameters):
@@ -247,21 +242,12 @@ def check_early_interrupt(rank):
         return fitted(shard(rank, rows()))
 
 
-class AtEpoch:
+class AtEpoch(Callback):
     """A callback that does something after an epoch of one rank."""
 
     def __init__(self, epoch, action):
         self.left = epoch
         self.action = action
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context):
         self.left -= context.task_name == "epoch"

@@ -10,6 +10,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from callbacks import needs_callbacks, other_steps_lack_callbacks
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit, ndtr, xlog1py, xlogy
 from sklearn.base import clone
@@ -1058,12 +1059,6 @@ class Recorder:
             raise KeyboardInterrupt
 
 
-needs_callbacks = pytest.mark.skipif(
-    not hasattr(ContractiveAutoencoderTransformer, "set_callbacks"),
-    reason="this version of scikit-learn has no callbacks",
-)
-
-
 @needs_callbacks
 def test_callbacks_are_called_every_epoch(X, make):
     recorder = Recorder()
@@ -1241,11 +1236,6 @@ class Propagated(Recorder):
     """A callback that meta-estimators pass on to what they fit."""
 
     max_propagation_depth = None
-
-
-other_steps_lack_callbacks = pytest.mark.filterwarnings(
-    "ignore:The estimator MinMaxScaler does not support callbacks:UserWarning"
-)
 
 
 @needs_callbacks

@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from callbacks import Callback, needs_callbacks, other_steps_lack_callbacks
 from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -280,15 +281,6 @@ def test_another_version_warns(X, make, monkeypatch):
 
 # scikit-learn's callbacks
 
-needs_callbacks = pytest.mark.skipif(
-    not hasattr(ContractiveAutoencoderTransformer, "set_callbacks"),
-    reason="this version of scikit-learn has no callbacks",
-)
-# Not so scikit-learn's own; StandardScaler and LogisticRegression have some.
-other_steps_lack_callbacks = pytest.mark.filterwarnings(
-    "ignore:The estimator MinMaxScaler does not support callbacks:UserWarning"
-)
-
 
 @needs_callbacks
 @other_steps_lack_callbacks
@@ -344,20 +336,11 @@ def test_a_monitor_records_scores(digits):
     assert rows[-1]["neg_log_loss"] > rows[0]["neg_log_loss"]
 
 
-class StopAt:
+class StopAt(Callback):
     """Ends a training as soon as the objective is low enough."""
 
     def __init__(self, goal):
         self.goal = goal
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         if context.task_name != "epoch":
