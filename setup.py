@@ -14,6 +14,7 @@ ONNX = ["onnx>=1.19", "onnxruntime>=1.23", "skl2onnx>=1.20"]
 TEST = [
     *PLOT,
     *ONNX,
+    "dask[dataframe,distributed]>=2025.1",
     "hypothesis>=6.100",
     "numpydoc>=1.11",
     "pandas>=2.2",

@@ -1,5 +1,7 @@
 """Differences between the supported versions of scikit-learn, in one place."""
 
+import copy
+
 # Private, and the only way to the namespace of what array API dispatch lets in.
 from sklearn.utils._array_api import get_namespace
 
@@ -28,4 +30,26 @@ except ImportError:  # scikit-learn < 1.9: there are no callbacks to support.
         return method
 
 
-__all__ = ["CallbackSupportMixin", "get_namespace", "with_callbacks"]
+# What a fit that runs has of its callbacks; there is no public way to be rid of it.
+_OF_CALLBACKS = (
+    "_callback_fit_ctx",
+    "_parent_callback_ctx",
+    "_skl_callbacks",
+    "_skl_callbacks_to_teardown",
+)
+
+
+def without_callbacks(estimator):
+    """Return a shallow copy of an estimator that knows of no callbacks."""
+    estimator = copy.copy(estimator)
+    for name in _OF_CALLBACKS:
+        vars(estimator).pop(name, None)
+    return estimator
+
+
+__all__ = [
+    "CallbackSupportMixin",
+    "get_namespace",
+    "with_callbacks",
+    "without_callbacks",
+]

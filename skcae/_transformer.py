@@ -517,10 +517,8 @@ class ContractiveAutoencoderTransformer(
                 training = self._start(data, rng, continues, validation_data)
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
-            stopped = why in ("max_iter", "callback")
-            self._training_state = (
-                self._state(training) if self.warm_start and stopped else None
-            )
+            if why == "interrupt":  # Maybe in the middle of an epoch.
+                self._training_state = None
         if self.verbose:
             print(f"Stopped after {self.n_iter_} epochs: {why}")
         context.call_on_fit_task_end(
@@ -804,6 +802,7 @@ class ContractiveAutoencoderTransformer(
             for name, earlier in training.earlier_curves.items()
         }
         loss_curve = history.pop("objective")
+        resumable = self.warm_start and not training.plateau.converged
         return {
             "encoder_coefs_": arrays.encoder_weights,
             "encoder_intercepts_": arrays.encoder_biases,
@@ -814,6 +813,7 @@ class ContractiveAutoencoderTransformer(
             "n_iter_": len(loss_curve),
             "_architecture": tuple(training.trainer.architecture),
             "_loss": training.trainer.loss,
+            "_training_state": self._state(training) if resumable else None,
         }
 
     def _warn_if_nothing_was_learnt(self, training):

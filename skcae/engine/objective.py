@@ -317,13 +317,15 @@ class ClosedFormGradient(_Gradient):
         column_sums = torch.sum(d.square_(), dim=0, out=self._column_sums)
         penalty = dot(column_sums, column_norms)
 
-        torch.mm(x.T, a, out=d_weight)
+        if self.lam > 0:
+            column_sums.mul_(2 * self.lam / n_samples)
+            torch.mul(weight, column_sums, out=d_weight).addmm_(x.T, a)
+        else:
+            torch.mm(x.T, a, out=d_weight)
         if self.architecture.tied:
             d_weight.addmm_(z_t, h)
         else:
             torch.mm(h_t, z, out=d_decoder_weight)
-        if self.lam > 0:
-            d_weight.addcmul_(weight, column_sums, value=2 * self.lam / n_samples)
         torch.sum(a, dim=0, out=d_bias)
         torch.sum(z, dim=0, out=d_decoder_bias)
         if self._gradient is not self.gradient:

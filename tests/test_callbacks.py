@@ -1,0 +1,178 @@
+"""skcae's own callbacks for scikit-learn."""
+
+import pickle
+import signal
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from callbacks import HAS_CALLBACKS, Callback
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
+from skcae.callbacks import Checkpoint
+
+pytestmark = pytest.mark.skipif(
+    not HAS_CALLBACKS, reason="this version of scikit-learn has no callbacks"
+)
+SETTINGS = {"n_hidden": 5, "warm_start": True, "random_state": 0}
+
+# A process that dies without a word when the third checkpoint is on its way.
+KILLED = """
+import os
+import signal
+import sys
+
+from sklearn.datasets import load_digits
+
+from skcae import ContractiveAutoencoderTransformer
+from skcae.callbacks import Checkpoint
+
+n_calls = 0
+
+
+def fsync(file):
+    global n_calls
+    n_calls += 1
+    if n_calls == 3:
+        os.ftruncate(file, os.fstat(file).st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+os.fsync = fsync
+cae = ContractiveAutoencoderTransformer(
+    n_hidden=5, warm_start=True, random_state=0, **eval(sys.argv[2])
+)
+cae.set_callbacks(Checkpoint(sys.argv[1])).fit(load_digits().data / 16)
+"""
+
+
+class KeepAll(Checkpoint):
+    """Keeps what each checkpoint held."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.contents = []
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        super().on_fit_task_end(estimator, context, fitted_estimator=fitted_estimator)
+        if context.task_name == "epoch":
+            self.contents.append(self.path.read_bytes())
+
+
+def fit(model, X, y=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X, y)
+
+
+def assert_same(model, other, X):
+    np.testing.assert_array_equal(model.loss_curve_, other.loss_curve_)
+    np.testing.assert_array_equal(model.transform(X), other.transform(X))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"solver": "adam", "early_stopping": True}],
+    ids=["muon", "adam with early stopping"],
+)
+def test_a_killed_training_goes_on_exactly(settings, digits, tmp_path):
+    X = digits[0]
+    path = tmp_path / "cae.pickle"
+    command = [sys.executable, "-c", KILLED, str(path), repr(settings)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(tmp_path.glob("*.tmp"))) == 1
+
+    model = pickle.loads(path.read_bytes())
+    assert model.n_iter_ == 2
+    model.set_callbacks(Checkpoint(path)).fit(X)
+    whole = ContractiveAutoencoderTransformer(**SETTINGS, **settings).fit(X)
+    assert model.n_iter_ > 3
+    assert_same(model, whole, X)
+
+
+def test_each_checkpoint_is_a_fit_that_can_go_on(digits, tmp_path):
+    X = digits[0][:300]
+    checkpoints = KeepAll(tmp_path / "cae.pickle")
+    model = ContractiveAutoencoderTransformer(tol=0.05, **SETTINGS)
+    model.set_callbacks(checkpoints).fit(X)
+    assert len(checkpoints.contents) == model.n_iter_ > 10
+    for n_epochs in (1, 7, model.n_iter_ - 1):
+        resumed = pickle.loads(checkpoints.contents[n_epochs - 1])
+        assert resumed.n_iter_ == n_epochs
+        assert_same(resumed.fit(X), model, X)
+    # The last one is the fit itself.
+    assert_same(pickle.loads(checkpoints.contents[-1]), model, X)
+
+
+def test_a_second_fit_is_saved_with_its_own_state(digits, tmp_path):
+    X = digits[0][:300]
+    checkpoints = KeepAll(tmp_path / "cae.pickle")
+    model = ContractiveAutoencoderTransformer(max_iter=3, tol=0, **SETTINGS)
+    fit(fit(model, X).set_callbacks(checkpoints), X)
+    resumed = pickle.loads(checkpoints.contents[1])  # of the fifth epoch
+    whole = ContractiveAutoencoderTransformer(max_iter=8, tol=0, **SETTINGS)
+    assert_same(fit(resumed, X), fit(whole, X), X)
+
+
+def test_checkpoints_hold_no_callbacks_and_no_rows(digits, tmp_path):
+    class Unpicklable(Callback):
+        def __reduce__(self):
+            raise TypeError("can't be pickled")
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+            if context.task_name == "epoch":
+                assert fitted_estimator._skl_callbacks
+
+    X = digits[0]
+    path = tmp_path / "cae.pickle"
+    model = ContractiveAutoencoderTransformer(max_iter=2, **SETTINGS)
+    model.set_callbacks(Checkpoint(path), Unpicklable())
+    fit(model, X)
+    assert path.stat().st_size < X.nbytes / 10
+    assert not hasattr(pickle.loads(path.read_bytes()), "_skl_callbacks")
+
+
+def test_checkpoints_of_a_step_and_of_a_classifier(digits, tmp_path):
+    X, y = digits[0][:300], digits[1][:300]
+    path = tmp_path / "cae.pickle"
+    cae = ContractiveAutoencoderTransformer(tol=0.1, **SETTINGS)
+    cae.set_callbacks(Checkpoint(path))
+    make_pipeline(MinMaxScaler(), cae).fit(X)
+    scaled = MinMaxScaler().fit_transform(X)
+    assert_same(pickle.loads(path.read_bytes()), cae, scaled)
+
+    model = ContractiveAutoencoderClassifier(
+        ContractiveAutoencoderTransformer(tol=0.1, random_state=0), random_state=0
+    )
+    model.set_callbacks(Checkpoint(path)).fit(X, y)
+    saved = pickle.loads(path.read_bytes())
+    np.testing.assert_array_equal(saved.predict_proba(X), model.predict_proba(X))
+
+
+def test_a_folder_that_does_not_exist(X, make, tmp_path):
+    model = make().set_callbacks(Checkpoint(tmp_path / "missing" / "cae.pickle"))
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*missing.*cae"):
+        model.fit(X)
+    assert not hasattr(model, "encoder_coefs_")
+
+
+def test_a_file_that_can_not_be_written(X, make, tmp_path, monkeypatch):
+    path = tmp_path / "cae.pickle"
+    model = make(warm_start=True).set_callbacks(Checkpoint(path))
+    fit(model, X)
+    before = path.read_bytes()
+
+    def full(file):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        model.fit(X)
+    assert path.read_bytes() == before
+    assert [path] == list(tmp_path.iterdir())
