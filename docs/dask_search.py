@@ -18,7 +18,7 @@ model = Pipeline(
         ("classify", LogisticRegression()),
     ]
 )
-grid = {"cae__lam": [0.1, 0.3, 1], "cae__n_hidden": [32, 64, 128]}
+grid = {"cae__lam": [0.1, 1], "cae__n_hidden": [32, 64]}
 
 
 def main():

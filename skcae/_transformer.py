@@ -706,7 +706,7 @@ class ContractiveAutoencoderTransformer(
             own = {n: repr(parameters[n]) for n in parameters if n not in _PER_PROCESS}
             own["number of features"] = X.shape[1]
             own["feature names"] = list(getattr(self, "feature_names_in_", []))
-            own["fitted before"] = continues
+            own["number of earlier epochs"] = self.n_iter_ if continues else 0
             first, *others = group.gather(own)
             for rank, other in enumerate(others, start=1):
                 for name, value in first.items():

@@ -470,7 +470,7 @@ def test_what_raises_on_one_rank_raises_on_all(check, results):
     {
         "check_other_settings": "lam is 0.1 on rank 0, but 1.1 on rank 1",
         "check_other_features": "number of features is 64 on rank 0, but 63 on rank 1",
-        "check_fitted_on_one_rank": "fitted before is False on rank 0, but True",
+        "check_fitted_on_one_rank": "earlier epochs is 0 on rank 0, but 4 on rank 1",
         "check_divergence": "ValueError: Training diverged",
         "check_classifier": "NotImplementedError: ContractiveAutoencoderClassifier",
     }.items(),
