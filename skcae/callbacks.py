@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 from ._compat import without_callbacks
+from ._epochs import EpochsMixin
 
 __all__ = ["Checkpoint"]
 
@@ -15,7 +17,19 @@ class Checkpoint:
     Pass it to ``set_callbacks`` of `ContractiveAutoencoderTransformer` with
     ``warm_start=True``. What it saves is a pickle of the model, fitted as if training
     had ended with that epoch. Loaded again, its ``fit(X)`` goes on exactly, with
-    ``max_iter`` more epochs to go.
+    ``max_iter`` more epochs to go; for no more than ``total`` in all, call
+    ``set_params(max_iter=total - model.n_iter_)`` before.
+
+    When `fit` returns, the file has served its purpose: delete or rename it. A model
+    whose training had converged has nothing to go on with: its ``fit(X)`` begins
+    another training, from its weights.
+
+    A path is for one fit: those of a search, whose clones share their callbacks, would
+    overwrite each other's file. In a pipeline it goes on the step.
+
+    With `ContractiveAutoencoderClassifier` it saves a classifier after each epoch of
+    fine-tuning, to predict with; that can't go on. Where the autoencoder's training is
+    what takes long, fit that with a checkpoint, and pass it on as ``FrozenEstimator``.
 
     The file is replaced as a whole: however a process dies, the file is that of the
     last epoch that was saved. A process that is killed while it writes leaves its
@@ -28,11 +42,18 @@ class Checkpoint:
 
     Raises
     ------
-    FileNotFoundError
-        When the fit begins, if the folder of ``path`` doesn't exist.
+    ValueError
+        When the fit begins, of a transformer with ``warm_start=False`` or of something
+        that has no epochs, such as a pipeline.
     OSError
-        When an epoch ends, if the file can't be written. As with any error in a
-        callback, `fit` then raises it, and leaves the estimator as it was.
+        When the fit begins or an epoch ends, if the file can't be written:
+        FileNotFoundError, for example, if its folder doesn't exist. As with any error
+        in a callback, `fit` then raises it, and leaves the estimator as it was.
+
+    Warns
+    -----
+    UserWarning
+        When the fit of a classifier begins: it can't go on later.
 
     Examples
     --------
@@ -62,7 +83,7 @@ class Checkpoint:
         self.path = Path(path)
 
     def setup(self, estimator, context):
-        """Check that the file can be written before training begins.
+        """Check that training can go on from the file, and that it can be written.
 
         Parameters
         ----------
@@ -71,11 +92,37 @@ class Checkpoint:
         context : sklearn.callback.CallbackContext
             Its task.
         """
+        name = type(estimator).__name__
+        if not isinstance(estimator, EpochsMixin):
+            raise ValueError(
+                "Checkpoint must be a callback of a ContractiveAutoencoderTransformer, "
+                f"such as a pipeline's step, as it saves epochs. Got {name} instead, "
+                "which has none."
+            )
+        if not hasattr(estimator, "warm_start"):
+            warnings.warn(
+                f"What Checkpoint saves of a {name} can predict, but its training "
+                "can't go on."
+            )
+        elif not estimator.warm_start:
+            raise ValueError(
+                "Checkpoint requires warm_start=True, without which the training of a "
+                f"saved {name} can't go on. Got warm_start={estimator.warm_start!r} "
+                "instead."
+            )
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"There is no folder {str(self.path.parent)!r} for the checkpoint "
                 f"{self.path.name!r}."
             )
+        if self.path.is_dir():
+            raise IsADirectoryError(
+                f"The path of the checkpoint must be that of a file. {str(self.path)!r}"
+                " is a folder."
+            )
+        # The folder may be one to read only.
+        self._part.touch()
+        self._part.unlink(missing_ok=True)
 
     def teardown(self, estimator, context):
         """Do nothing.
@@ -115,7 +162,7 @@ class Checkpoint:
             return
         # They may hold what can't be saved: files, threads, connections.
         model = without_callbacks(fitted_estimator)
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        part = self._part
         try:
             with part.open("wb") as file:
                 pickle.dump(model, file)
@@ -125,3 +172,8 @@ class Checkpoint:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+    @property
+    def _part(self):
+        # Of this process: others may save theirs at the same time.
+        return self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")

@@ -7,6 +7,7 @@
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, validate_params
@@ -31,27 +32,74 @@ _ESTIMATOR = {"estimator": [ContractiveAutoencoderTransformer]}
 
 def _as_images(X, image_shape):
     """Return the rows of X as images: its last axis becomes two."""
-    if len(image_shape) != 2 or np.prod(image_shape) != X.shape[-1]:
+    are_sizes = all(isinstance(n, Integral) and n >= 1 for n in image_shape)
+    if not are_sizes or len(image_shape) != 2 or np.prod(image_shape) != X.shape[-1]:
         raise ValueError(
-            "image_shape must be a height and a width whose product is the number of "
-            f"features, {X.shape[-1]}. Got {image_shape!r} instead."
+            "image_shape must be two ints in the range [1, inf), a height and a width, "
+            f"whose product is the number of features, {X.shape[-1]}. Got "
+            f"{image_shape!r} instead."
         )
     return X.reshape(*X.shape[:-1], *image_shape)
 
 
+def _as_dense(X, dtype):
+    """Return rows that the estimator has accepted as an array, to show them."""
+    return np.asarray(X.toarray() if issparse(X) else X, dtype=dtype)
+
+
+def _largest(values, n):
+    """Return the indices of the n largest values, ascending."""
+    return np.sort(np.argsort(-values, kind="stable")[:n])
+
+
+def _check_indices(indices, n_units):
+    """Return the numbers of the hidden units that the indices select."""
+    try:
+        selected = indices if isinstance(indices, slice) else np.asarray(indices)
+        numbers = np.arange(n_units)[selected]
+    except (IndexError, TypeError, ValueError):
+        numbers = np.array([])
+    if numbers.ndim != 1 or len(numbers) == 0:
+        raise ValueError(
+            f"indices must be one or more ints in the range [{-n_units}, {n_units}), a "
+            f"mask of {n_units} bools, or a slice, and select at least one hidden unit."
+            f" Got {indices!r} instead."
+        )
+    return numbers
+
+
+def _thinned(ticks, labels, n=25):
+    """Return at most n ticks and their labels: every k-th, evenly spaced."""
+    every = -(-len(ticks) // n)
+    return ticks[::every], labels[::every]
+
+
 class _Display:
-    def _set_axes(self, ax, figsize=None):
+    def _set_axes(self, ax, figsize=None, layout="constrained"):
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
         if ax is None:
-            _, ax = plt.subplots(figsize=figsize, layout="constrained")
+            _, ax = plt.subplots(figsize=figsize, layout=layout)
         self.ax_ = ax
         self.figure_ = ax.figure
 
-    def _set_image_axes(self, ax, n_rows, n_columns):
-        size = min(0.8, 8 / n_columns)
-        self._set_axes(ax, (n_columns * size + 1, n_rows * size + 0.5))
+    def _set_image_axes(self, ax, shape, *, left=0, colorbar=True):
+        """Make axes for images of shape (n_rows, n_columns, height, width).
+
+        ``left`` is the room, in inches, that the labels of the rows need.
+        """
+        n_rows, n_columns, height, width = shape
+        # Inches of an image's longer side: all fit on a page, unless they are so many
+        # that neither they nor their labels could be made out.
+        size = min(0.8, max(0.2, 8 / n_columns), max(0.35, 9 / n_rows))
+        size /= max(height, width)
+        figure_width = n_columns * width * size + left + (1.3 if colorbar else 0.2)
+        figure_height = n_rows * height * size + 0.5
+        figsize = max(2, figure_width), max(1.8, figure_height)
+        # Where the shape of axes is fixed, "constrained" may cut off what is left of
+        # them; "compressed" doesn't, but makes small colour bars.
+        self._set_axes(ax, figsize, "compressed" if left else "constrained")
 
     def _draw_images(self, images, **kwargs):
         """Draw images of shape (n_rows, n_columns, height, width); NaN is transparent.
@@ -84,10 +132,29 @@ class _Display:
         # A few large entries would leave the others pale.
         limit = np.nanquantile(np.abs(images), 0.99)
         artist, *centres = self._draw_images(images, cmap=cmap, vmin=-limit, vmax=limit)
-        self.colorbar_ = self.figure_.colorbar(
-            artist, ax=self.ax_, label=label, extend="both", shrink=0.8, pad=0.02
-        )
+        self._add_colorbar(artist, label, "both")
         return centres
+
+    def _draw_images_on_scale_of(self, inputs, ax, images, cmap, *, left=0):
+        """Make axes, draw images on the scale of the inputs, say if they exceed it."""
+        vmin, vmax = inputs.min(), inputs.max()
+        low, high = images.min(), images.max()
+        # Less than one of 256 shades isn't seen.
+        shade = (vmax - vmin) / 256
+        exceeds = (low < vmin - shade, high > vmax + shade)
+        self._set_image_axes(ax, images.shape, left=left, colorbar=any(exceeds))
+        artist, *centres = self._draw_images(images, cmap=cmap, vmin=vmin, vmax=vmax)
+        self.colorbar_ = None
+        if any(exceeds):
+            label = f"value\n({low:.2g} to {high:.2g})".replace("-", "\N{MINUS SIGN}")
+            extend = {(True, True): "both", (True, False): "min"}.get(exceeds, "max")
+            self._add_colorbar(artist, label, extend)
+        return centres
+
+    def _add_colorbar(self, artist, label, extend):
+        self.colorbar_ = self.figure_.colorbar(
+            artist, ax=self.ax_, label=label, extend=extend, shrink=0.8, pad=0.02
+        )
 
 
 class TrainingCurveDisplay(_Display):
@@ -207,7 +274,8 @@ class ComponentsDisplay(_Display):
     feature_names : array-like of shape (n_features,), default=None
         Names of the bars.
     indices : array-like of shape (n_components,), default=None
-        Which hidden units the filters belong to; None numbers them from 0.
+        Which hidden units the filters belong to, as labels; None numbers bars from 0
+        and leaves images without.
 
     Attributes
     ----------
@@ -252,8 +320,9 @@ class ComponentsDisplay(_Display):
             A fitted estimator.
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws bars.
-        indices : array-like of int, default=None
-            Hidden units to show; None shows all.
+        indices : array-like of int or bool, or slice, default=None
+            Hidden units to show: their numbers, a mask or a slice. None shows all as
+            images, and as bars the ten whose filters have the largest norms.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         **kwargs
@@ -266,13 +335,18 @@ class ComponentsDisplay(_Display):
         Raises
         ------
         ValueError
-            If ``image_shape`` doesn't fit the number of features.
+            If ``image_shape`` doesn't fit the number of features, or ``indices`` the
+            number of hidden units.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
         components = estimator.components_
         if indices is not None:
-            components = components[np.asarray(indices)]
+            indices = _check_indices(indices, len(components))
+        elif image_shape is None:
+            indices = _largest(np.linalg.norm(components, axis=1), 10)
+        if indices is not None:
+            components = components[indices]
         names = getattr(
             estimator,
             "feature_names_in_",
@@ -283,17 +357,25 @@ class ComponentsDisplay(_Display):
         )
         return display.plot(ax, **kwargs)
 
+    @validate_params(
+        {"n_columns": [Interval(Integral, 1, None, closed="left"), None]},
+        prefer_skip_nested_validation=True,
+    )
     def plot(self, ax=None, *, n_columns=None, cmap="RdBu_r"):
         """Draw the filters, all on one scale.
+
+        Of more than 30 features, only the 30 with the largest weights get bars.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         n_columns : int, default=None
-            Number of images in a row; None makes about as many rows as columns.
+            Number of images in a row, in [1, inf); None makes about as many rows as
+            columns. Bars have no use for it.
         cmap : str or matplotlib Colormap, default="RdBu_r"
-            Diverging colormap of the images.
+            Diverging colormap of the images. Bars are red where the weight is positive
+            and blue where it is negative.
 
         Returns
         -------
@@ -303,34 +385,70 @@ class ComponentsDisplay(_Display):
             self._plot_bars(ax)
             return self
         images = _as_images(self.components, self.image_shape)
-        n_columns = n_columns or int(np.ceil(np.sqrt(len(images))))
+        n_columns = min(n_columns or int(np.ceil(np.sqrt(len(images)))), len(images))
         n_rows = -(-len(images) // n_columns)
-        grid = np.full((n_rows * n_columns, *self.image_shape), np.nan)
-        grid[: len(images)] = images
-        self._set_image_axes(ax, n_rows, n_columns)
-        grid = grid.reshape(n_rows, n_columns, *self.image_shape)
-        self._draw_signed_images(grid, cmap, "weight")
+        height, width = self.image_shape
+        # Numbers stand in transparent rows on top of the images.
+        margin = 0 if self.indices is None else -(-max(self.image_shape) // 4)
+        grid = np.full((n_rows * n_columns, margin + height, width), np.nan)
+        grid[: len(images), margin:] = images
+        grid = grid.reshape(n_rows, n_columns, *grid.shape[1:])
+        self._set_image_axes(ax, grid.shape)
+        centres = self._draw_signed_images(grid, cmap, "weight")
+        if self.indices is not None:
+            self._number_images(*centres, above=height / 2 + 0.5)
         return self
+
+    def _number_images(self, rows, columns, above):
+        size = min(7, 160 / len(columns))
+        places = ((x, y) for y in rows for x in columns)
+        for number, (x, y) in zip(self.indices, places, strict=False):
+            self.ax_.text(x, y - above, number, ha="center", va="center", size=size)
 
     def _plot_bars(self, ax):
         n_components, n_features = self.components.shape
-        self._set_axes(ax, (0.7 * n_components + 2, 0.25 * n_features + 1.5))
-        largest = np.abs(self.components).max()
-        y = np.arange(n_features)
-        for i, component in enumerate(self.components):
-            # Every unit has a column of its own; the longest bar fills half of one.
-            self.ax_.axvline(i, color="0.8", linewidth=0.8, zorder=0)
-            colors = np.where(component > 0, "C3", "C0")
-            self.ax_.barh(y, 0.45 * component / largest, left=i, color=colors)
-        indices = range(n_components) if self.indices is None else self.indices
-        self.ax_.set_xticks(range(n_components), indices)
-        names = y if self.feature_names is None else self.feature_names
-        self.ax_.set_yticks(y, names)
-        self.ax_.set(
-            xlabel=f"hidden unit\n(longest bar: |weight| = {largest:.2g})",
-            xlim=(-0.6, n_components - 0.4),
+        sizes = np.abs(self.components)
+        longest = sizes.max()
+        shown = _largest(sizes.max(axis=0), 30)
+        components, n_shown = self.components[:, shown], len(shown)
+        names = self.feature_names
+        names = shown if names is None else np.asarray(names)[shown]
+        width = 0.5 * n_components + 1.5 + 0.08 * max(len(str(name)) for name in names)
+        self._set_axes(ax, (np.clip(width, 3, 10), 0.2 * n_shown + 1.5))
+        from matplotlib.collections import PolyCollection
+
+        # Every unit has a column of its own; the longest bar fills half of one.
+        x, y = np.indices(components.shape)
+        end = x + 0.45 * components / longest
+        corners = [[x, y - 0.4], [end, y - 0.4], [end, y + 0.4], [x, y + 0.4]]
+        # One artist for all bars: there may be thousands.
+        bars = PolyCollection(
+            np.reshape(corners, (4, 2, -1)).transpose(2, 0, 1),
+            facecolors=np.where(components > 0, "C3", "C0").ravel(),
+            linewidth=0,
         )
-        self.ax_.invert_yaxis()
+        self.ax_.add_collection(bars)
+        columns = np.arange(n_components)
+        self.ax_.vlines(
+            columns,
+            -0.5,
+            n_shown - 0.5,
+            color="0.8",
+            linewidth=min(0.8, 20 / n_components),
+            zorder=0,
+        )
+        indices = columns if self.indices is None else self.indices
+        self.ax_.set_xticks(*_thinned(columns, indices))
+        self.ax_.set_yticks(range(n_shown), names)
+        if n_shown < n_features:
+            self.ax_.set_ylabel(
+                f"the {n_shown} of {n_features} features with the largest weights"
+            )
+        self.ax_.set(
+            xlabel=f"weight by hidden unit\n(longest bar: {longest:.2g})",
+            xlim=(-0.6, n_components - 0.4),
+            ylim=(n_shown - 0.5, -0.5),
+        )
         self.ax_.tick_params(length=0)
         self.ax_.spines[:].set_visible(False)
 
@@ -349,6 +467,8 @@ class ReconstructionDisplay(_Display):
 
     Attributes
     ----------
+    colorbar_ : matplotlib Colorbar or None
+        The scale, if values lie outside.
     ax_ : matplotlib Axes
         Axes with the images.
     figure_ : matplotlib Figure
@@ -379,7 +499,7 @@ class ReconstructionDisplay(_Display):
         ----------
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples to show, a column for each.
         image_shape : tuple of int (height, width)
             Shape of the images.
@@ -399,12 +519,14 @@ class ReconstructionDisplay(_Display):
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         field = score_field(estimator, X)
-        inputs = np.asarray(X, dtype=field.dtype)
+        inputs = _as_dense(X, field.dtype)
         images = (_as_images(rows, image_shape) for rows in (inputs, inputs + field))
         return cls(*images).plot(ax, **kwargs)
 
     def plot(self, ax=None, *, cmap="gray"):
         """Draw the images, on the scale of the inputs.
+
+        Values beyond that have the colours of its ends; there is a colour bar then.
 
         Parameters
         ----------
@@ -418,10 +540,7 @@ class ReconstructionDisplay(_Display):
         self : ReconstructionDisplay
         """
         images = np.stack([self.inputs, self.reconstructions])
-        self._set_image_axes(ax, *images.shape[:2])
-        _, rows, _ = self._draw_images(
-            images, cmap=cmap, vmin=self.inputs.min(), vmax=self.inputs.max()
-        )
+        rows, _ = self._draw_images_on_scale_of(self.inputs, ax, images, cmap, left=1.2)
         self.ax_.set_yticks(rows, ["input", "reconstruction"])
         return self
 
@@ -481,7 +600,7 @@ class SingularValueDisplay(_Display):
         ----------
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
         name : str, default=None
             Label of the line; None draws no legend.
@@ -603,7 +722,8 @@ class ContractionRatioDisplay(_Display):
             Data.
         radii : array-like of shape (n_radii,), default=None
             Distances. None takes 20 in geometric progression, from 0.01 to 3 times the
-            root mean square distance of the samples from their mean.
+            root mean square distance of the samples from their mean; these must not
+            all be the same.
         n_directions : int, default=2
             Number of random directions for each sample.
         random_state : int, RandomState instance or None, default=None
@@ -626,7 +746,13 @@ class ContractionRatioDisplay(_Display):
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if radii is None:
-            spread = np.sqrt(check_array(X).var(axis=0).sum())
+            rows = check_array(X)
+            if not np.ptp(rows, axis=0).any():
+                raise ValueError(
+                    "radii must be given where X has no spread to take them from. Got "
+                    f"radii=None and {len(rows)} sample(s), all the same."
+                )
+            spread = np.sqrt(rows.var(axis=0).sum())
             radii = spread * np.geomspace(0.01, 3, 20)
         ratios = contraction_ratio(
             estimator, X, radii, n_directions=n_directions, random_state=random_state
@@ -677,6 +803,8 @@ class SamplingDisplay(_Display):
 
     Attributes
     ----------
+    colorbar_ : matplotlib Colorbar or None
+        The scale, if values lie outside.
     ax_ : matplotlib Axes
         Axes with the images.
     figure_ : matplotlib Figure
@@ -732,7 +860,7 @@ class SamplingDisplay(_Display):
         ----------
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples to start from, a row of images for each.
         image_shape : tuple of int (height, width)
             Shape of the images.
@@ -773,6 +901,8 @@ class SamplingDisplay(_Display):
     def plot(self, ax=None, *, cmap="gray"):
         """Draw the images, on the scale of the starting points.
 
+        Values beyond that have the colours of its ends; there is a colour bar then.
+
         Parameters
         ----------
         ax : matplotlib Axes, default=None
@@ -784,12 +914,9 @@ class SamplingDisplay(_Display):
         -------
         self : SamplingDisplay
         """
-        self._set_image_axes(ax, *self.paths.shape[:2])
         starts = self.paths[:, 0]
-        _, _, columns = self._draw_images(
-            self.paths, cmap=cmap, vmin=starts.min(), vmax=starts.max()
-        )
-        self.ax_.set_xticks(columns, self.steps)
+        _, columns = self._draw_images_on_scale_of(starts, ax, self.paths, cmap)
+        self.ax_.set_xticks(*_thinned(columns, self.steps))
         self.ax_.set_xlabel("step")
         return self
 
@@ -846,7 +973,7 @@ class TangentDisplay(_Display):
         ----------
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples to show, a row of images for each.
         image_shape : tuple of int (height, width)
             Shape of the images.
@@ -868,7 +995,7 @@ class TangentDisplay(_Display):
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         tangents = tangent_bases(estimator, X, n_components)
-        samples = np.asarray(X, dtype=tangents.dtype)
+        samples = _as_dense(X, tangents.dtype)
         display = cls(
             _as_images(samples, image_shape), _as_images(tangents, image_shape)
         )
@@ -891,16 +1018,15 @@ class TangentDisplay(_Display):
         self : TangentDisplay
         """
         n_samples, n_components = self.tangents.shape[:2]
-        self._set_image_axes(ax, n_samples, n_components + 1)
         # Two layers: each is transparent where the other has its images.
         samples, tangents = np.full(
             (2, n_samples, n_components + 1, *self.samples.shape[1:]), np.nan
         )
+        self._set_image_axes(ax, samples.shape)
         samples[:, 0] = self.samples
         tangents[:, 1:] = self.tangents
         self._draw_images(samples, cmap=cmap)
-        _, columns = self._draw_signed_images(
-            tangents, tangent_cmap, "entry of unit tangent"
-        )
-        self.ax_.set_xticks(columns, ["sample", *range(1, n_components + 1)])
+        _, columns = self._draw_signed_images(tangents, tangent_cmap, "unit tangent")
+        labels = ["sample", *range(1, n_components + 1)]
+        self.ax_.set_xticks(*_thinned(columns, labels))
         return self

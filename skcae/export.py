@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import ContractiveAutoencoderClassifier
@@ -53,9 +54,9 @@ def register_onnx_converter():
     and pipelines that contain one. The ONNX model computes
     `~ContractiveAutoencoderTransformer.transform`, or the classifier's ``predict`` and
     ``predict_proba``, for any number of rows, in float32 whatever the type of its
-    input. A classifier has the labels and probabilities as outputs, and the options
-    "zipmap", "nocl" and "output_class_labels", like scikit-learn's classifiers in
-    skl2onnx.
+    input; its output is float64 if that is, and float32 otherwise. A classifier has
+    the labels and probabilities as outputs, and the options "zipmap", "nocl" and
+    "output_class_labels", like scikit-learn's classifiers in skl2onnx.
 
     Raises
     ------
@@ -104,6 +105,10 @@ def register_onnx_converter():
     )
 
 
+@validate_params(
+    {"estimator": [ContractiveAutoencoderTransformer]},
+    prefer_skip_nested_validation=True,
+)
 def decoder_to_onnx(estimator, *, target_opset=None):
     """Convert `inverse_transform` of a fitted estimator to an ONNX model.
 
@@ -218,13 +223,23 @@ def _labels(scope, classifier):
     )
 
 
+def _float_type(operator):
+    """Return the type of the numbers that the operator passes on.
+
+    skl2onnx lets the steps after it compute in float64 where X is float64, in float32
+    where it is anything else.
+    """
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    is_double = any(isinstance(x.type, DoubleTensorType) for x in operator.inputs)
+    return DoubleTensorType if is_double else FloatTensorType
+
+
 def _infer_shape(operator):
     """Set the type of the operator's output: a shape calculator of skl2onnx."""
-    from skl2onnx.common.data_types import FloatTensorType
-
     n_rows = operator.inputs[0].get_first_dimension()
     n_columns = _layers(operator.raw_operator)[-1][0].shape[1]
-    operator.outputs[0].type = FloatTensorType([n_rows, n_columns])
+    operator.outputs[0].type = _float_type(operator)([n_rows, n_columns])
 
 
 def _infer_classifier_shapes(operator):
@@ -239,7 +254,13 @@ def _infer_classifier_shapes(operator):
     labels = _labels(operator.scope_inst, operator.raw_operator)
     label_type = StringTensorType if labels.dtype == object else Int64TensorType
     operator.outputs[0].type = label_type([n_rows])
-    operator.outputs[1].type = FloatTensorType([n_rows, len(labels)])
+    # ONNX makes dictionaries of float32 only.
+    zipped = any(
+        other.type == "SklearnZipMap" and operator.outputs[1] in other.inputs
+        for other in operator.scope_inst.operators.values()
+    )
+    float_type = FloatTensorType if zipped else _float_type(operator)
+    operator.outputs[1].type = float_type([n_rows, len(labels)])
 
 
 def _adder(scope, container):
@@ -287,11 +308,18 @@ def _add_layers(add, operator):
     return h
 
 
+def _add_output(add, value, output):
+    """Pass a value on as an output of the operator, in the type declared for it."""
+    from skl2onnx.common.data_types import guess_proto_type
+
+    add("Cast", value, to=guess_proto_type(output.type), output=output.full_name)
+
+
 def _convert(scope, operator, container):
     """Add the operator's nodes to the container: a converter of skl2onnx."""
     add = _adder(scope, container)
     (output,) = operator.outputs
-    add("Identity", _add_layers(add, operator), output=output.full_name)
+    _add_output(add, _add_layers(add, operator), output)
 
 
 def _convert_classifier(scope, operator, container):
@@ -302,4 +330,4 @@ def _convert_classifier(scope, operator, container):
     number = add("ArgMax", z, axis=1, keepdims=0)
     labels = _labels(scope, operator.raw_operator)
     add("Gather", labels, number, axis=0, output=label.full_name)
-    add("Softmax", z, axis=1, output=probabilities.full_name)
+    _add_output(add, add("Softmax", z, axis=1), probabilities)

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from callbacks import HAS_CALLBACKS, Callback
+from callbacks import HAS_CALLBACKS, Callback, other_steps_lack_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -150,14 +150,73 @@ def test_checkpoints_of_a_step_and_of_a_classifier(digits, tmp_path):
     model = ContractiveAutoencoderClassifier(
         ContractiveAutoencoderTransformer(tol=0.1, random_state=0), random_state=0
     )
-    model.set_callbacks(Checkpoint(path)).fit(X, y)
+    model.set_callbacks(Checkpoint(path))
+    with pytest.warns(UserWarning, match=r"Classifier can predict, but .* can't go on"):
+        model.fit(X, y)
     saved = pickle.loads(path.read_bytes())
     np.testing.assert_array_equal(saved.predict_proba(X), model.predict_proba(X))
 
 
+def test_the_remaining_epochs_and_those_after_convergence(digits, tmp_path):
+    X = digits[0][:300]
+    checkpoints = KeepAll(tmp_path / "cae.pickle")
+    model = ContractiveAutoencoderTransformer(max_iter=5, tol=0, **SETTINGS)
+    fit(model.set_callbacks(checkpoints), X)
+    resumed = pickle.loads(checkpoints.contents[1])
+    resumed.set_params(max_iter=5 - resumed.n_iter_)
+    assert_same(fit(resumed, X), model, X)
+    assert resumed.n_iter_ == 5
+
+    converged = ContractiveAutoencoderTransformer(tol=0.1, **SETTINGS)
+    converged.set_callbacks(checkpoints).fit(X)
+    again = pickle.loads(checkpoints.contents[-1]).fit(X)
+    assert again.n_iter_ > converged.n_iter_
+    n_before = converged.n_iter_
+    np.testing.assert_array_equal(again.loss_curve_[:n_before], converged.loss_curve_)
+
+
+def test_training_that_could_not_go_on(X, make, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "cae.pickle")
+    model = make().set_callbacks(checkpoint)
+    with pytest.raises(ValueError, match=r"warm_start=True, .* Got warm_start=False"):
+        model.fit(X)
+    assert not hasattr(model, "encoder_coefs_")
+
+
+@other_steps_lack_callbacks
+def test_what_has_no_epochs(X, make, tmp_path):
+    model = make_pipeline(MinMaxScaler(), make(warm_start=True))
+    model.set_callbacks(Checkpoint(tmp_path / "cae.pickle"))
+    with pytest.raises(ValueError, match=r"pipeline's step, .* Got Pipeline instead"):
+        model.fit(X)
+
+
 def test_a_folder_that_does_not_exist(X, make, tmp_path):
-    model = make().set_callbacks(Checkpoint(tmp_path / "missing" / "cae.pickle"))
+    path = tmp_path / "missing" / "cae.pickle"
+    model = make(warm_start=True).set_callbacks(Checkpoint(path))
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*missing.*cae"):
+        model.fit(X)
+    assert not hasattr(model, "encoder_coefs_")
+
+
+def test_a_path_that_is_a_folder(X, make, tmp_path):
+    model = make(warm_start=True).set_callbacks(Checkpoint(tmp_path))
+    with pytest.raises(
+        IsADirectoryError, match=r"must be that of a file\. .* a folder"
+    ):
+        model.fit(X)
+    assert not hasattr(model, "encoder_coefs_")
+
+
+def test_a_folder_that_is_read_only(X, make, tmp_path, monkeypatch):
+    def denied(self, *args, **kwargs):
+        raise PermissionError(f"Permission denied: {str(self)!r}")
+
+    # Not by the folder's mode, which doesn't bind root.
+    monkeypatch.setattr("pathlib.Path.touch", denied)
+    path = tmp_path / "cae.pickle"
+    model = make(warm_start=True).set_callbacks(Checkpoint(path))
+    with pytest.raises(PermissionError, match=r"cae\.pickle"):
         model.fit(X)
     assert not hasattr(model, "encoder_coefs_")
 

@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
@@ -116,12 +118,64 @@ def test_data_frames_are_welcome(Display, make, X):
 @image_displays
 def test_image_shapes_must_fit(Display, cae, X, pyplot):
     arguments = DISPLAYS[Display](X[:5])
-    for shape in [(2, 3), (8,), (2, 2, 2)]:
-        with pytest.raises(ValueError, match="8"):
+    for shape in [(2, 3), (8,), (2, 2, 2), (-2, -4), (2.0, 4.0), ("2", "4")]:
+        message = r"image_shape must be two ints .* features, 8\. Got [(\[]"
+        with pytest.raises(ValueError, match=message):
             Display.from_estimator(cae, **arguments | {"image_shape": shape})
     with pytest.raises(ValueError, match="'image_shape' parameter"):
         Display.from_estimator(cae, **arguments | {"image_shape": 8})
     assert not pyplot.get_fignums()
+
+
+@pytest.mark.parametrize(
+    "Display",
+    [
+        displays.ReconstructionDisplay,
+        displays.SamplingDisplay,
+        displays.SingularValueDisplay,
+        displays.TangentDisplay,
+    ],
+)
+def test_sparse_rows_look_like_dense_ones(Display, cae, X):
+    arguments = DISPLAYS[Display](X[:5])
+    if Display is displays.SamplingDisplay:
+        arguments["random_state"] = 0
+    dense = Display.from_estimator(cae, **arguments)
+    sparse = Display.from_estimator(cae, **arguments | {"X": csr_array(X[:5])})
+    for name, value in vars(dense).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_allclose(vars(sparse)[name], value, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_samples, n_components", [(1, 1), (1, 20), (40, 3)])
+def test_no_text_is_cut_off(n_samples, n_components, make, pyplot):
+    X = np.random.default_rng(0).normal(size=(100, 24))
+    cae = make(n_hidden=24).fit(X)
+    X = X[:n_samples]
+    images = {"image_shape": (4, 6)}
+    shown = [
+        displays.ComponentsDisplay.from_estimator(cae, indices=range(n_components)),
+        displays.ComponentsDisplay.from_estimator(
+            cae, indices=range(n_components), **images
+        ),
+        displays.ReconstructionDisplay.from_estimator(cae, X, **images),
+        displays.SamplingDisplay.from_estimator(cae, X, n_steps=n_components, **images),
+        displays.TangentDisplay.from_estimator(
+            cae, X, n_components=n_components, **images
+        ),
+    ]
+    for display in shown:
+        figure = display.figure_
+        figure.canvas.draw()
+        box = figure.get_tightbbox()
+        width, height = figure.get_size_inches()
+        assert box.x0 > -0.01, display
+        assert box.y0 > -0.01, display
+        assert box.x1 < width + 0.01, display
+        assert box.y1 < height + 0.01, display
+        labels = [t for t in display.ax_.get_xticklabels() if t.get_text()]
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(a.x1 < b.x0 for a, b in pairwise(boxes)), display
 
 
 def test_training_curves(cae, make, X):
@@ -167,22 +221,33 @@ def test_components_as_images(cae):
         cae, image_shape=SHAPE, indices=[4, 1], n_columns=1
     )
     mosaic = drawn(display.ax_.get_images()[0])
-    assert mosaic.shape == (5, 4)
-    np.testing.assert_array_equal(mosaic[:2].ravel(), cae.components_[4])
+    # Their numbers stand in a free row above each.
+    assert mosaic.shape == (2 * 4 - 1, 4)
+    np.testing.assert_array_equal(mosaic[1:3].ravel(), cae.components_[4])
+    np.testing.assert_array_equal(mosaic[5:].ravel(), cae.components_[1])
+    numbers = [(text.get_text(), text.get_position()) for text in display.ax_.texts]
+    assert numbers == [("4", (1.5, -0.5)), ("1", (1.5, 3.5))]
 
 
 def test_components_as_bars(make, X):
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import to_rgba
+
     pd = pytest.importorskip("pandas")
     cae = make().fit(pd.DataFrame(X, columns=list("abcdefgh")))
     display = displays.ComponentsDisplay.from_estimator(cae, indices=[3, 0])
     components = cae.components_[[3, 0]]
-    bars = np.reshape(display.ax_.patches, (2, 8))
+    (bars,) = [c for c in display.ax_.collections if isinstance(c, PolyCollection)]
+    colors = bars.get_facecolors().reshape(2, 8, 4)
+    bars = np.reshape(bars.get_paths(), (2, 8))
     scale = 0.45 / np.abs(components).max()
     for i, j in np.ndindex(2, 8):
         ends = sorted([i, i + scale * components[i, j]])
-        box = bars[i, j].get_bbox()
-        np.testing.assert_allclose(sorted([box.x0, box.x1]), ends, rtol=1e-6)
+        box = bars[i, j].get_extents()
+        np.testing.assert_allclose([box.x0, box.x1], ends, rtol=1e-6)
         assert box.y0 < j < box.y1
+        expected = to_rgba("C3" if components[i, j] > 0 else "C0")
+        np.testing.assert_array_equal(colors[i, j], expected)
     labels = [
         [label.get_text() for label in axis.get_ticklabels()]
         for axis in [display.ax_.xaxis, display.ax_.yaxis]
@@ -193,6 +258,75 @@ def test_components_as_bars(make, X):
     nameless = displays.ComponentsDisplay.from_estimator(make().fit(X))
     labels = [label.get_text() for label in nameless.ax_.get_yticklabels()]
     assert labels == [f"x{i}" for i in range(8)]
+    labels = [label.get_text() for label in nameless.ax_.get_xticklabels()]
+    assert labels == list("01234")
+
+
+def test_bars_of_many_units_and_features(make):
+    X = np.random.default_rng(0).normal(size=(100, 50))
+    cae = make(n_hidden=200).fit(X)
+    display = displays.ComponentsDisplay.from_estimator(cae)
+    norms = np.linalg.norm(cae.components_, axis=1)
+    largest = np.sort(norms.argsort()[-10:])
+    np.testing.assert_array_equal(display.indices, largest)
+    np.testing.assert_array_equal(display.components, cae.components_[largest])
+    features = np.abs(display.components).max(axis=0).argsort()[-30:]
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == [f"x{i}" for i in np.sort(features)]
+    assert "30 of 50 features" in display.ax_.get_ylabel()
+
+    every = displays.ComponentsDisplay.from_estimator(cae, indices=slice(None))
+    assert len(every.components) == 200
+    labels = [label.get_text() for label in every.ax_.get_xticklabels()]
+    assert labels == [str(i) for i in range(0, 200, 8)]
+    for shown in (display, every):
+        assert max(shown.figure_.get_size_inches()) <= 10
+        assert len(shown.ax_.get_children()) < 20
+    assert displays.ComponentsDisplay(cae.components_).plot().ax_.get_yticklabels()
+
+
+def test_indices_of_components(cae):
+    for indices, expected in [
+        ([4, 1], [4, 1]),
+        (np.array([-1, 0]), [4, 0]),
+        ([True, False, False, True, False], [0, 3]),
+        (slice(1, None, 2), [1, 3]),
+        (range(2), [0, 1]),
+    ]:
+        display = displays.ComponentsDisplay.from_estimator(cae, indices=indices)
+        np.testing.assert_array_equal(display.indices, expected)
+        np.testing.assert_array_equal(display.components, cae.components_[expected])
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        *(3, "all", [], [5], [-6], [0.5], ["a"], [[0], [1]], [[0], [1, 2]]),
+        *([True], [False] * 5, slice(0), slice(0.5)),
+    ],
+    ids=str,
+)
+def test_indices_must_select_components(indices, cae, pyplot):
+    message = r"indices must be .* \[-5, 5\), a mask of 5 bools, or a slice.* Got"
+    with pytest.raises(ValueError, match=message):
+        displays.ComponentsDisplay.from_estimator(cae, indices=indices)
+    assert not pyplot.get_fignums()
+
+
+@pytest.mark.parametrize("n_columns", [0, -3, 1.5])
+def test_number_of_columns_must_be_positive(n_columns, cae, pyplot):
+    with pytest.raises(ValueError, match=r"'n_columns' parameter .* \[1, inf\)"):
+        displays.ComponentsDisplay.from_estimator(
+            cae, image_shape=SHAPE, n_columns=n_columns
+        )
+    assert not pyplot.get_fignums()
+
+
+def test_rows_are_no_longer_than_needed(cae):
+    display = displays.ComponentsDisplay.from_estimator(
+        cae, image_shape=SHAPE, n_columns=100
+    )
+    assert drawn(display.ax_.get_images()[0]).shape == (2, 5 * 5 - 1)
 
 
 def test_reconstructions_are_below_their_inputs(cae, X):
@@ -209,6 +343,31 @@ def test_reconstructions_are_below_their_inputs(cae, X):
     assert artist.get_clim() == (X[:5].min(), X[:5].max())
     labels = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert labels == ["input", "reconstruction"]
+
+
+def test_values_off_the_scale_of_the_inputs():
+    inputs = np.linspace(0, 1, 8).reshape(1, *SHAPE)
+    for low, high, extend in [
+        (0, 1, None),
+        (-0.001, 1.001, None),  # not to be seen
+        (-0.5, 1, "min"),
+        (0, 1.5, "max"),
+        (-0.5, 1.5, "both"),
+    ]:
+        others = low + (high - low) * inputs
+        paths = np.stack([inputs, others], axis=1)
+        for display in [
+            displays.ReconstructionDisplay(inputs, others).plot(),
+            displays.SamplingDisplay(paths, np.arange(2)).plot(),
+        ]:
+            (artist,) = display.ax_.get_images()
+            assert artist.get_clim() == (0, 1)
+            if extend is None:
+                assert display.colorbar_ is None
+            else:
+                assert display.colorbar_.extend == extend
+                label = display.colorbar_.ax.get_ylabel().replace("\N{MINUS SIGN}", "-")
+                assert label == f"value\n({low:.2g} to {high:.2g})"
 
 
 def test_singular_values(cae, X):
@@ -244,6 +403,11 @@ def test_contraction_ratios(cae, X):
     assert display.radii[[0, -1]] == pytest.approx([0.01 * spread, 3 * spread])
     with pytest.raises(ValueError, match="NaN"):
         displays.ContractionRatioDisplay.from_estimator(cae, [[np.nan] * 8])
+    # 0.1 isn't the exact mean of its copies.
+    for rows in (X[:1], np.full((7, 8), 0.1)):
+        with pytest.raises(ValueError, match=r"radii must be given .* no spread"):
+            displays.ContractionRatioDisplay.from_estimator(cae, rows)
+        displays.ContractionRatioDisplay.from_estimator(cae, rows, radii=[1])
 
 
 @pytest.mark.parametrize(

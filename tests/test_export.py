@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -74,8 +75,8 @@ def run(model, *inputs):
     return session.run(None, dict(zip(names, inputs, strict=True)))
 
 
-def assert_same(actual, expected):
-    assert actual.dtype == np.float32
+def assert_same(actual, expected, dtype=np.float32):
+    assert actual.dtype == dtype
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -128,9 +129,10 @@ def test_fitted_models(tied_weights, digits):
     assert_same(run(decoder_to_onnx(model), H)[0], model.inverse_transform(H))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rescale", [[StandardScaler()], []], ids=["scaled", "plain"])
-def test_pipelines_with_a_classifier(rescale, digits):
-    X, y = digits[0].astype(np.float32) * 16, digits[1]
+def test_pipelines_with_a_classifier(rescale, dtype, digits):
+    X, y = digits[0].astype(dtype) * 16, digits[1]
     model = make_pipeline(
         MinMaxScaler(),
         ContractiveAutoencoderTransformer(tol=0.01, random_state=0),
@@ -141,11 +143,12 @@ def test_pipelines_with_a_classifier(rescale, digits):
     for rows in (slice(1), slice(37), slice(None)):
         labels, probabilities = run(converted, X[rows])
         np.testing.assert_array_equal(labels, model.predict(X[rows]))
-        assert_same(probabilities, model.predict_proba(X[rows]))
+        assert_same(probabilities, model.predict_proba(X[rows]), dtype)
 
 
-def test_column_transformer(digits):
-    X = digits[0][:300].astype(np.float32)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_column_transformer(dtype, digits):
+    X = digits[0][:300].astype(dtype)
     small = ContractiveAutoencoderTransformer(2, tol=0.1, random_state=0)
     model = ColumnTransformer(
         [
@@ -154,29 +157,34 @@ def test_column_transformer(digits):
         ],
         remainder="passthrough",
     ).fit(X)
-    assert_same(run(skl2onnx.to_onnx(model, X[:1]), X)[0], model.transform(X))
+    assert_same(run(skl2onnx.to_onnx(model, X[:1]), X)[0], model.transform(X), dtype)
 
 
 def test_columns_may_come_one_by_one(X):
-    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+    from skl2onnx.common.data_types import (
+        DoubleTensorType,
+        FloatTensorType,
+        Int64TensorType,
+    )
 
     model = network((3, 2))
-    types = [
-        ("a", FloatTensorType([None, 2])),
-        ("b", Int64TensorType([None, 1])),
-    ]
-    converted = skl2onnx.to_onnx(model, initial_types=types)
     b = np.arange(37)[:, np.newaxis]
-    (H,) = run(converted, X[:, :2], b)
-    assert_same(H, model.transform(np.hstack([X[:, :2], b.astype(np.float32)])))
+    expected = model.transform(np.hstack([X[:, :2], b.astype(np.float32)]))
+    for Type, dtype in [(FloatTensorType, np.float32), (DoubleTensorType, np.float64)]:
+        types = [("a", Type([None, 2])), ("b", Int64TensorType([None, 1]))]
+        converted = skl2onnx.to_onnx(model, initial_types=types)
+        (H,) = run(converted, X[:, :2].astype(dtype), b)
+        assert_same(H, expected, dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.int64])
-def test_other_inputs_are_computed_in_float32(dtype, X):
+@pytest.mark.parametrize("dtype, returned", [(np.float64,) * 2, (np.int64, np.float32)])
+def test_other_inputs_are_computed_in_float32(dtype, returned, X):
     model = network((6, 5))
     X = X.astype(dtype)
     (H,) = run(skl2onnx.to_onnx(model, X[:1]), X)
-    assert_same(H, model.transform(X.astype(np.float32)))
+    expected = model.transform(X.astype(np.float32))
+    assert_same(H, expected, returned)
+    np.testing.assert_array_equal(H, H.astype(np.float32))
 
 
 @pytest.mark.parametrize("target_opset", [9, 13, 18])
@@ -242,18 +250,23 @@ def test_other_options_of_classifiers(X):
     np.testing.assert_array_equal(model.classes_[numbers], model.predict(X))
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.int64])
-@pytest.mark.parametrize("zipmap", [True, False])
-def test_other_inputs_of_classifiers(zipmap, dtype, X):
+@pytest.mark.parametrize("dtype, returned", [(np.float64,) * 2, (np.int64, np.float32)])
+@pytest.mark.parametrize("zipmap", [True, False, "columns"])
+def test_other_inputs_of_classifiers(zipmap, dtype, returned, X):
     model = classifier((6, 5, 3))
     X = X.astype(dtype)
     converted = skl2onnx.to_onnx(model, X[:1], options={"zipmap": zipmap})
-    predicted, probabilities = run(converted, X)
-    if zipmap:
-        probabilities = np.float32([list(d.values()) for d in probabilities])
+    predicted, *probabilities = run(converted, X)
+    if zipmap == "columns":
+        probabilities = [np.column_stack(probabilities)]
+    elif zipmap:
+        # Dictionaries are of Python's floats.
+        probabilities = [
+            np.array([list(d.values()) for d in probabilities[0]], returned)
+        ]
     X = X.astype(np.float32)
     np.testing.assert_array_equal(predicted, model.predict(X))
-    assert_same(probabilities, model.predict_proba(X))
+    assert_same(*probabilities, model.predict_proba(X), returned)
 
 
 @pytest.mark.parametrize("target_opset", [9, 13, None])
@@ -271,9 +284,10 @@ def test_classifiers_of_all_kinds(activation, sizes, target_opset, X):
     assert_same(probabilities, model.predict_proba(X))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("named", [False, True])
-def test_fitted_classifier_in_a_pipeline(named, digits):
-    X, y = digits[0][:300].astype(np.float32) * 16, digits[1][:300]
+def test_fitted_classifier_in_a_pipeline(named, dtype, digits):
+    X, y = digits[0][:300].astype(dtype) * 16, digits[1][:300]
     y = np.array([f"digit {i}" for i in y]) if named else y
     model = make_pipeline(
         MinMaxScaler(),
@@ -284,7 +298,21 @@ def test_fitted_classifier_in_a_pipeline(named, digits):
     converted = skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})
     predicted, probabilities = run(converted, X)
     np.testing.assert_array_equal(predicted, model.predict(X))
-    assert_same(probabilities, model.predict_proba(X))
+    assert_same(probabilities, model.predict_proba(X), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_stack_over_a_classifier(dtype, X):
+    y = X[:, 0] > 0
+    X = StandardScaler().fit_transform(X.astype(dtype))
+    small = ContractiveAutoencoderTransformer(2, tol=0.3, random_state=0)
+    model = StackingClassifier(
+        [("cae", ContractiveAutoencoderClassifier(small, tol=0.3, random_state=0))],
+        cv=2,
+    ).fit(X, y)
+    options = {StackingClassifier: {"zipmap": False}}
+    _, probabilities = run(skl2onnx.to_onnx(model, X[:1], options=options), X)
+    assert_same(probabilities, model.predict_proba(X), dtype)
 
 
 @pytest.mark.parametrize("classes", [[0.5, 1.5], np.array(["a", 1], dtype=object)])
@@ -304,6 +332,13 @@ def test_the_number_of_rows_is_open(X):
             n_rows, n_columns = value.type.tensor_type.shape.dim
             assert not n_rows.HasField("dim_value")
             assert n_columns.dim_value in (5, 6)
+
+
+def test_only_a_transformer_has_a_decoder(X):
+    pipeline = make_pipeline(MinMaxScaler(), network((6, 5)))
+    for model in (pipeline, classifier((6, 5, 3))):
+        with pytest.raises(ValueError, match=r"'estimator' parameter of decoder_to_on"):
+            decoder_to_onnx(model)
 
 
 def test_unfitted(X):
