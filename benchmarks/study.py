@@ -67,8 +67,13 @@ class Plateau:
             self.n_waited += 1
 
 
+def default_batch_size(X, largest=1024):
+    """Return the batch size of `fit`."""
+    return int(np.clip(len(X) // 16, 16, largest))
+
+
 def make_trainer(X, n_hidden, tied, seed=0, start=None, **parameters):
-    batch_size = int(np.clip(len(X) // 16, 16, parameters.pop("largest_batch", 1024)))
+    batch_size = default_batch_size(X, parameters.pop("largest_batch", 1024))
     settings = {"batch_size": batch_size, "learning_rate": 0.005, "optimizer": "muon"}
     arrays = None
     if start == "glorot":
