@@ -88,9 +88,12 @@ def objectives(X, n_hidden, tied, lam, budget, *, layerwise=False, n_projections
     epochs, plateau = trainer.epochs(), Plateau(trainer)
     values = []
     for seconds in (budget / 2, budget):
+        n_epochs = 0
         while time.process_time() - start < seconds:
             plateau.update(next(epochs).objective)
-        values.append(exact_objective(trainer, X, lam))
+            n_epochs += 1
+        # Before the first one there is nothing to compare.
+        values.append(exact_objective(trainer, X, lam) if n_epochs else float("nan"))
     return values
 
 

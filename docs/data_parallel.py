@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ model = ContractiveAutoencoderTransformer(random_state=0, verbose=rank == 0)
 with data_parallel():
     model.fit(shard)
 
+# torchrun passes Ctrl-C on: the one that ended the fit may come once more.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 if rank == 0:
     with open("model.pickle", "wb") as file:
         pickle.dump(model, file)

@@ -29,7 +29,13 @@ from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._pickles import StampedMixin
 from .engine import inference
 from .engine.activations import ACTIVATIONS
-from .engine.batches import RowSubset, as_array, detached, is_out_of_core
+from .engine.batches import (
+    WINDOW_ROWS,
+    RowSubset,
+    as_array,
+    detached,
+    is_out_of_core,
+)
 from .engine.corruption import CORRUPTIONS
 from .engine.device import (
     PRECISIONS,
@@ -44,7 +50,7 @@ from .engine.optimizer import OPTIMIZERS
 from .engine.penalties import contraction, entries_per_row, jacobian
 from .engine.training import Trainer
 
-# Data of other types are converted to the first, as a whole.
+# Data of other types are converted to the first, as a whole; but see `_types`.
 _TYPES = (np.float64, np.float32, np.uint8)
 
 # An objective below this part of the variance need not improve relative to itself.
@@ -81,6 +87,15 @@ def _early_stopping_is_off(estimator):
     return True
 
 
+def _types(X):
+    """Return the dtypes that X may have; None is any of the numbers.
+
+    Large memory maps are converted batch by batch, never as a whole.
+    """
+    is_number = is_out_of_core(X) and X.dtype.kind in "biuf"
+    return None if is_number and X.dtype.itemsize <= 8 else _TYPES
+
+
 def _array_or_tensor(X):
     """Return X to compute with, and the dtypes that it may have.
 
@@ -88,10 +103,17 @@ def _array_or_tensor(X):
     are tensors on its device.
     """
     if not get_config()["array_api_dispatch"]:
-        return as_array(X), _TYPES
+        X = as_array(X)
+        return X, _types(X)
     X = detached(X)
     xp, _ = get_namespace(X)
     return X, [getattr(xp, dtype.__name__) for dtype in _TYPES]
+
+
+def _plain(value):
+    """Return a parameter's value such that equal numbers look the same."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _range(X):
@@ -106,18 +128,23 @@ def _range(X):
     return X.min(), X.max()
 
 
-def _check_range(X, loss):
-    if not LOSSES[loss].unit_interval:
-        return
+def _beyond_unit_interval(X):
+    """Return "from <least> to <greatest value>" if that isn't in [0, 1], else None."""
+    low, high = _range(X)
     # A scaler's rounding is no error.
-    xp, _ = get_namespace(X)
+    xp, _ = get_namespace(low)
     is_float = xp.isdtype(X.dtype, "real floating")
     tolerance = 8 * xp.finfo(X.dtype).eps if is_float else 0
-    low, high = _range(X)
     if low < -tolerance or high > 1 + tolerance:
+        return f"from {low} to {high}"
+    return None
+
+
+def _check_range(X, loss):
+    if LOSSES[loss].unit_interval and (values := _beyond_unit_interval(X)):
         raise ValueError(
-            f"loss={loss!r} requires X in the range [0, 1]. Got values from {low} "
-            f"to {high}; scale X, with MinMaxScaler(clip=True) say."
+            f"loss={loss!r} requires X in the range [0, 1]. Got values {values}; scale "
+            "X, with MinMaxScaler(clip=True) say."
         )
 
 
@@ -133,11 +160,16 @@ def _split(X, fraction, seed):
         )
     if not is_out_of_core(X):
         return train_test_split(X, test_size=n_held_out, random_state=seed)
-    held_out = np.zeros(n_samples, dtype=bool)
-    held_out[sample_without_replacement(n_samples, n_held_out, random_state=seed)] = (
-        True
-    )
-    return [RowSubset(X, np.flatnonzero(rows)) for rows in (~held_out, held_out)]
+    # Not even a bit for each row need fit into memory: runs of them are held out, of
+    # one row each where there aren't too many.
+    run_rows = -(-n_samples // WINDOW_ROWS)
+    n_runs = -(-n_samples // run_rows)
+    held_out = np.zeros(n_runs, dtype=bool)
+    n_held_out = -(-n_held_out // run_rows)
+    held_out[sample_without_replacement(n_runs, n_held_out, random_state=seed)] = True
+    return [
+        RowSubset(X, np.flatnonzero(runs), run_rows) for runs in (~held_out, held_out)
+    ]
 
 
 class ContractiveAutoencoderTransformer(
@@ -180,7 +212,9 @@ class ContractiveAutoencoderTransformer(
 
     gamma : float, default=0.0
         Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
-        [0, inf), with two draws of ε for each sample and step; the CAE+H of [2]_.
+        [0, inf), with two draws of ε for each sample and step; the CAE+H of [2]_. It
+        needs a smooth activation: of "relu" and "leaky_relu" the gradient leaves out
+        the kinks, and "identity" has no curvature.
 
     sigma : float, default=0.1
         Standard deviation of the normal ε, in (0, inf), in the units of the data. Only
@@ -198,7 +232,8 @@ class ContractiveAutoencoderTransformer(
         with that probability. The penalties are then those at the corrupted input.
 
     corruption_level : float, default=0.1
-        In [0, inf) for "gaussian", in [0, 1) for "masking".
+        In [0, inf) for "gaussian", in [0, 1) for "masking", where it is rounded to a
+        multiple of 2**-16. Only used if ``corruption`` is not None.
 
     activation : {"elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "silu", \
             "softplus", "softsign", "tanh"}, default="sigmoid"
@@ -220,8 +255,9 @@ class ContractiveAutoencoderTransformer(
 
     n_projections : int or None, default=1
         Number of random projections with which each step of training estimates the
-        penalties of a deep encoder, without bias [4]_; None computes them exactly. In
-        [1, inf). One layer's are always exact.
+        penalties of a deep encoder, without bias [4]_; None computes them exactly, for
+        ``history_`` even if ``lam=0``, which takes many times longer. In [1, inf). One
+        layer's are always exact.
 
     solver : {"adam", "muon"}, default="muon"
         Optimiser. "muon" [5]_ orthogonalises the steps of the weights; it reaches lower
@@ -249,7 +285,8 @@ class ContractiveAutoencoderTransformer(
 
     early_stopping : bool, default=False
         Whether to watch the objective on held-out samples in place of that on the
-        training samples, and to return the parameters for which it was lowest.
+        training samples, and to return the parameters for which it was lowest. If
+        ``corruption`` is not None, they are corrupted too, in the same way each time.
 
     validation_fraction : float, default=0.1
         Fraction of the samples to hold out, in (0, 1). Only used if
@@ -304,7 +341,8 @@ class ContractiveAutoencoderTransformer(
     history_ : dict of ndarray of shape (n_epochs,)
         Curves of the terms, "reconstruction", "contraction" (‖J‖²_F, without the factor
         ``lam``) and, if ``gamma > 0``, "curvature", and of "validation_loss" if
-        ``early_stopping=True``; NaN for epochs without.
+        ``early_stopping=True``; NaN for epochs without. If ``corruption`` is not None,
+        all are at the corrupted input.
 
     n_iter_ : int
         Number of epochs run, over all calls that continued the same training.
@@ -329,7 +367,10 @@ class ContractiveAutoencoderTransformer(
     With ``sklearn.set_config(array_api_dispatch=True)`` the methods `transform`,
     `inverse_transform`, `score_samples`, `jacobian` and `contraction` compute with
     PyTorch tensors on the tensor's device, whatever ``device`` is, and return tensors
-    there, without gradients. Otherwise tensors are taken as the arrays that they hold.
+    there, without gradients. scikit-learn needs ``SCIPY_ARRAY_API=1`` for that, an
+    environment variable, set before SciPy is imported. The estimator has no tag
+    ``array_api_support``: that promises fitted attributes in the tensor's namespace.
+    Otherwise tensors are taken as the arrays that they hold.
 
     Hidden features vary little by design. A regularised model after this one wants
     them on a common scale: put a StandardScaler in between.
@@ -506,7 +547,9 @@ class ContractiveAutoencoderTransformer(
         UserWarning
             If the reconstruction explains less than a tenth of the variance of X, as
             it is for data that aren't scaled or for a far too large ``lam`` (only for
-            the squared error, and without corruption); or if training was interrupted.
+            the squared error, and without corruption); if X leaves [0, 1], all that
+            ``output_activation="sigmoid"`` can reconstruct; or if training was
+            interrupted.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -532,7 +575,7 @@ class ContractiveAutoencoderTransformer(
             )
         elif why == "interrupt":
             warnings.warn("Training interrupted by user.")
-        self._warn_if_nothing_was_learnt(training)
+        self._warn_of_poor_reconstruction(training, data)
         return self
 
     @available_if(_early_stopping_is_off)
@@ -589,23 +632,28 @@ class ContractiveAutoencoderTransformer(
                 "corruption='masking' requires corruption_level to be in the range "
                 f"[0, 1). Got {self.corruption_level!r} instead."
             )
+        X = as_array(X)
+        types = _types(X)
         X = validate_data(
             self,
-            as_array(X),
+            X,
             accept_sparse="csr",
-            dtype=_TYPES,
-            order="C",
+            dtype=types,
+            order="C" if types else None,
             reset=not continues,
         )
         _check_range(X, self.loss)
         rng = check_random_state(self.random_state)
-        if not self.early_stopping:
-            return X, None, rng
         # Training that continues holds out the same rows, so that it is never
         # validated on rows that it has seen.
-        if not continues or not hasattr(self, "_split_seed"):
-            self._split_seed = int(rng.randint(np.iinfo(np.int32).max))
-        return *_split(X, self.validation_fraction, self._split_seed), rng
+        seed = getattr(self, "_split_seed", None) if continues else None
+        if self.early_stopping and seed is None:
+            seed = int(rng.randint(np.iinfo(np.int32).max))
+        seed = current_group().gather(seed)[0]
+        if not self.early_stopping:
+            return X, None, rng
+        self._split_seed = seed
+        return *_split(X, self.validation_fraction, seed), rng
 
     def _start(self, X, rng, continues, validation_data=None, *, keeps_optimizer=False):
         """Return the training to run: a new one, or the continuation of the last.
@@ -625,7 +673,7 @@ class ContractiveAutoencoderTransformer(
             self._check_same_architecture(architecture)
         group = current_group()
         n_samples = self._agreed_n_samples(group, X, continues)
-        fingerprint = self._fingerprint(X)
+        fingerprint = self._fingerprint(group, X)
         state = self._training_state if continues else None
         resumes = state is not None and state["fingerprint"] == fingerprint
         restores = resumes or bool(
@@ -635,6 +683,11 @@ class ContractiveAutoencoderTransformer(
         resumes, restores = map(
             all, zip(*group.gather((resumes, restores)), strict=True)
         )
+        if self.verbose and state is not None and not (resumes or keeps_optimizer):
+            print(
+                "The data or settings aren't those of the training that was stopped: "
+                "starting from its parameters at the initial learning rate"
+            )
         device = resolve_device(self.device)
         arrays = None
         if continues:
@@ -703,7 +756,12 @@ class ContractiveAutoencoderTransformer(
         sizes = group.gather(X.shape[0])
         if group.size > 1:
             parameters = self.get_params(deep=False)
-            own = {n: repr(parameters[n]) for n in parameters if n not in _PER_PROCESS}
+            own = {
+                name: repr(_plain(value))
+                for name, value in parameters.items()
+                if name not in _PER_PROCESS
+            }
+            own["n_hidden"] = self._hidden_sizes()
             own["number of features"] = X.shape[1]
             own["feature names"] = list(getattr(self, "feature_names_in_", []))
             own["number of earlier epochs"] = self.n_iter_ if continues else 0
@@ -737,15 +795,19 @@ class ContractiveAutoencoderTransformer(
                     "warm_start=False."
                 )
 
-    def _fingerprint(self, X):
-        """Identify data and settings, by the latter and about 1000 of the rows."""
-        settings = [X.shape, X.dtype.str, *(getattr(self, n) for n in _RESUMES_WITH)]
+    def _fingerprint(self, group, X):
+        """Identify data and settings, by the latter and about 1000 rows of each rank.
+
+        It is the same on all ranks, so that what one of them keeps is good for all.
+        """
+        settings = [_plain(getattr(self, name)) for name in _RESUMES_WITH]
+        settings = [X.shape, X.dtype.str, *settings]
         digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
         rows = X[:: X.shape[0] // 1000 + 1]
         parts = [rows.data, rows.indices, rows.indptr] if issparse(X) else [rows]
         for part in parts:
             digest.update(np.ascontiguousarray(part))
-        return digest.hexdigest()
+        return " ".join(group.gather(digest.hexdigest()))
 
     def _state(self, training):
         """Return what a later call needs to go on exactly."""
@@ -775,18 +837,26 @@ class ContractiveAutoencoderTransformer(
 
     def _hidden_sizes(self):
         """Return the number of units of each layer of the encoder."""
-        if isinstance(self.n_hidden, Integral):
-            return (int(self.n_hidden),)
-        sizes = list(self.n_hidden)
+        n_hidden = self.n_hidden
+        # An array without dimensions can't be iterated, and isn't an int either.
+        is_one = (
+            isinstance(n_hidden, Integral) or getattr(n_hidden, "shape", None) == ()
+        )
+        sizes = [n_hidden] if is_one else list(n_hidden)
         if not sizes or not all(
             isinstance(size, Integral) and not isinstance(size, bool) and size >= 1
             for size in sizes
         ):
             raise ValueError(
                 "n_hidden must be an int in the range [1, inf) or a non-empty sequence "
-                f"of such ints. Got {self.n_hidden!r} instead."
+                f"of such ints. Got {n_hidden!r} instead."
             )
         return tuple(map(int, sizes))
+
+    def _run_epoch(self, training, validation_data=None):
+        loss = super()._run_epoch(training, validation_data)
+        training.trainer.share_generators()
+        return loss
 
     def _values(self, report):
         values = super()._values(report)
@@ -816,12 +886,19 @@ class ContractiveAutoencoderTransformer(
             "_training_state": self._state(training) if resumable else None,
         }
 
-    def _warn_if_nothing_was_learnt(self, training):
+    def _warn_of_poor_reconstruction(self, training, X):
+        if self._loss != "squared_error":
+            return
         spread = training.trainer.variance
         error = self.history_["reconstruction"][-1]
-        if (
-            self._loss == "squared_error"
-            and self.corruption is None  # with which the error is not of X itself
+        if self.output_activation == "sigmoid" and (values := _beyond_unit_interval(X)):
+            warnings.warn(
+                "The reconstruction explains nothing beyond [0, 1], the range of "
+                f"output_activation='sigmoid'. Got X with values {values}; scale X, "
+                "with MinMaxScaler say, or use output_activation='identity'."
+            )
+        elif (
+            self.corruption is None  # with which the error is not of X itself
             and error > _UNLEARNT * spread > 0
         ):
             warnings.warn(
@@ -977,6 +1054,12 @@ class ContractiveAutoencoderTransformer(
         return validate_data(self, X, accept_sparse="csr", dtype=types, reset=False)
 
     def _map_rows(self, function, X, **kwargs):
+        if is_out_of_core(X) and X.dtype not in _TYPES:
+            # Converted part by part: the whole may not fit into memory.
+            parts = np.array_split(X, X.size // 2**23 + 1)
+            parts = (part.astype(np.float64) for part in parts)
+            results = [self._map_rows(function, part, **kwargs) for part in parts]
+            return np.concatenate(results)
         return inference.map_rows(
             function,
             self._fitted_architecture,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ._compat import without_callbacks
 from ._epochs import EpochsMixin
+from .engine.distributed import current_group
 
 __all__ = ["Checkpoint"]
 
@@ -26,6 +27,9 @@ class Checkpoint:
 
     A path is for one fit: those of a search, whose clones share their callbacks, would
     overwrite each other's file. In a pipeline it goes on the step.
+
+    In `skcae.distributed.data_parallel` each process sets one, and rank 0 writes its
+    file for all. To go on, all of them load that one, or copies of it.
 
     With `ContractiveAutoencoderClassifier` it saves a classifier after each epoch of
     fine-tuning, to predict with; that can't go on. Where the autoencoder's training is
@@ -110,6 +114,8 @@ class Checkpoint:
                 f"saved {name} can't go on. Got warm_start={estimator.warm_start!r} "
                 "instead."
             )
+        if current_group().rank > 0:
+            return
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"There is no folder {str(self.path.parent)!r} for the checkpoint "
@@ -158,7 +164,7 @@ class Checkpoint:
         fitted_estimator : estimator instance or None, default=None
             A copy of the estimator, fitted as if training had ended with this task.
         """
-        if context.task_name != "epoch":
+        if context.task_name != "epoch" or current_group().rank > 0:
             return
         # They may hold what can't be saved: files, threads, connections.
         model = without_callbacks(fitted_estimator)

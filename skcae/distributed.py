@@ -25,7 +25,8 @@ def data_parallel(group=None):
     What raises on one process raises on all: RuntimeError where there was nothing
     wrong. That holds for a process that is terminated as well, once its connections
     are closed or else after the timeout of ``init_process_group``. Ctrl-C on one
-    stops all after the same epoch.
+    stops all after the same epoch; pressed again before `fit` returns, it changes
+    nothing. Other signals are handled between two steps.
 
     Parameters
     ----------

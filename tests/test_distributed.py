@@ -13,7 +13,7 @@ import runpy
 import signal
 import socket
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,13 +26,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
+from skcae.callbacks import Checkpoint
 from skcae.distributed import data_parallel
 from skcae.engine.batches import ShuffledBatches
 from skcae.engine.device import make_generator
 from skcae.engine.distributed import OneProcess, current_group
 from skcae.engine.network import Architecture
 from skcae.engine.objective import make_gradient
-from skcae.engine.optimizer import OPTIMIZERS
+from skcae.engine.optimizer import OPTIMIZERS, Adam
 from skcae.engine.training import Trainer, train
 
 N_RANKS = 2
@@ -61,9 +62,9 @@ def parameters_of(model):
 
 
 @contextmanager
-def when(method, n_calls, action):
-    """Call ``action`` before the n-th call of a method of `ShuffledBatches`."""
-    original = getattr(ShuffledBatches, method)
+def when(method, n_calls, action, owner=ShuffledBatches):
+    """Call ``action`` before the n-th call of a method."""
+    original = getattr(owner, method)
     calls = itertools.count(1)
 
     def wrapper(*args, **kwargs):
@@ -72,7 +73,7 @@ def when(method, n_calls, action):
         return original(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ShuffledBatches, method, wrapper)
+        patch.setattr(owner, method, wrapper)
         yield
 
 
@@ -222,24 +223,78 @@ def check_failing_initialisation(rank):
         return fitted(shard(rank, rows()))
 
 
-def check_interrupt(rank):
-    def interrupt():
-        signal.raise_signal(signal.SIGINT)
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
 
-    model = make(max_iter=20)
-    with (
-        when("_finished", 50 if rank == 1 else 0, interrupt),
-        pytest.warns(match="interrupted by user"),
-    ):
+
+def interrupted(rank, *whens):
+    model = make(max_iter=20, solver="adam")
+    handler = signal.getsignal(signal.SIGINT)
+    with ExitStack() as stack:
+        for context in whens:
+            stack.enter_context(context)
+        stack.enter_context(pytest.warns(match="interrupted by user"))
         model.fit(shard(rank, rows()))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     return parameters_of(model), model.n_iter_
+
+
+def check_interrupt(rank):
+    return interrupted(rank, when("_finished", 50 if rank == 1 else 0, interrupt))
+
+
+def check_interrupt_of_all(rank):
+    return interrupted(rank, when("_finished", 50, interrupt))
+
+
+def check_interrupt_that_comes_again(rank):
+    # On the other rank, and once more on the first, after the training has ended.
+    return interrupted(
+        rank,
+        when("_finished", 50 if rank == 1 else 0, interrupt),
+        when("arrays", 1, interrupt, owner=Trainer),
+    )
+
+
+def check_interrupt_by_a_handler(rank):
+    def handler(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        # Not in a batch, where no other rank could be told.
+        return interrupted(
+            rank, when("step", 50 if rank == 1 else 0, interrupt, owner=Adam)
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_early_interrupt(rank):
     # Nothing is usable yet.
-    with when("_finished", 2 if rank == 1 else 0, lambda: signal.raise_signal(2)):
+    with when("_finished", 2 if rank == 1 else 0, interrupt):
         return fitted(shard(rank, rows()))
+
+
+def leave(signum=None, frame=None):
+    raise SystemExit(3)
+
+
+def check_leaving(rank):
+    with when("_finished", 20 if rank == 1 else 0, leave):
+        return fitted(shard(rank, rows()))
+
+
+def check_terminating(rank):
+    def terminate():
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with when("step", 20 if rank == 1 else 0, terminate, owner=Adam):
+            return fitted(shard(rank, rows()), solver="adam")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class AtEpoch(Callback):
@@ -278,10 +333,36 @@ def check_interrupting_callback(rank):
 
 
 def check_resuming(rank):
+    # Each rank draws numbers of its own, but one's pickle is good for all.
     X = shard(rank, rows())
-    model = make(max_iter=2, warm_start=True).fit(X)
-    model = pickle.loads(pickle.dumps(model)).fit(X)
-    return parameters_of(model), parameters_of(make(max_iter=4).fit(X))
+    model = make(max_iter=2, warm_start=True, corruption="masking").fit(X)
+    model = pickle.loads(current_group().gather(pickle.dumps(model))[1]).fit(X)
+    whole = make(max_iter=4, corruption="masking").fit(X)
+    return parameters_of(model), parameters_of(whole)
+
+
+def check_equal_settings(rank):
+    n_hidden, lam = (5, 1) if rank == 0 else ([np.int64(5)], np.float64(1))
+    return parameters_of(make(n_hidden=n_hidden, lam=lam).fit(shard(rank, rows())))
+
+
+def checkpointed(rank, **parameters):
+    """Return a model to fit, that of the checkpoint if there is one."""
+    path = Path("checkpoint.pickle")
+    if path.exists():
+        model = pickle.loads(path.read_bytes())
+    else:
+        model = make(
+            early_stopping=True,
+            corruption="masking",
+            warm_start=True,
+            random_state=rank,  # Rank 0's counts.
+        )
+    model.set_params(**parameters)
+    if HAS_CALLBACKS:
+        # Rank 0 alone writes its file.
+        model.set_callbacks(Checkpoint(path if rank == 0 else Path("missing", path)))
+    return model
 
 
 def check_resuming_with_other_data(rank):
@@ -313,8 +394,26 @@ def check_killed(rank):
     def kill():
         os.kill(os.getpid(), signal.SIGKILL)
 
+    # In the third epoch.
     with when("_finished", 20 if rank == 1 else 0, kill):
-        return fitted(shard(rank, rows()))
+        checkpointed(rank).fit(shard(rank, rows()))
+
+
+def go_on(rank, folder):
+    """Go on from the checkpoint of the processes that were killed; start anew."""
+    os.chdir(folder)
+    join_group(rank, folder / "another_store")
+    X = shard(rank, rows())
+    with data_parallel():
+        model = checkpointed(rank, max_iter=4).fit(X)
+        Path("checkpoint.pickle").unlink(missing_ok=True)
+        dist.barrier()
+        whole = checkpointed(rank, max_iter=6).fit(X)
+    curves = [
+        (parameters_of(m), m.loss_curve_, m.history_["validation_loss"])
+        for m in (model, whole)
+    ]
+    (folder / f"{rank}.pickle").write_bytes(pickle.dumps(curves))
 
 
 def run_recipe(rank, folder, port):
@@ -326,6 +425,7 @@ def run_recipe(rank, folder, port):
         "WORLD_SIZE": str(N_RANKS),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
     }
     return parameters_of(runpy.run_path(str(RECIPE))["model"])
 
@@ -335,26 +435,30 @@ CHECKS = [name for name in globals() if name.startswith("check_")]
 ALONE = None
 
 
-def run_checks(rank, folder, port):
-    """Run all checks as one of the ranks; pickle what comes of each."""
-    global ALONE
+def join_group(rank, path):
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    # A shell starts what runs in the background with interrupts ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    results = {"recipe": run_recipe(rank, folder, port)}
-    if rank == 0:
-        saved = pickle.loads((folder / "model.pickle").read_bytes())
-        results["saved"] = parameters_of(saved)
-    store = dist.FileStore(str(folder / "store"), N_RANKS)
+    warnings.filterwarnings("ignore", "Maximum iterations")
     dist.init_process_group(
         "gloo",
-        store=store,
+        store=dist.FileStore(str(path), N_RANKS),
         rank=rank,
         world_size=N_RANKS,
         timeout=timedelta(seconds=SECONDS),
     )
-    warnings.filterwarnings("ignore", "Maximum iterations")
+
+
+def run_checks(rank, folder, port):
+    """Run all checks as one of the ranks; pickle what comes of each."""
+    global ALONE
+    results = {"recipe": run_recipe(rank, folder, port)}
+    if rank == 0:
+        saved = pickle.loads((folder / "model.pickle").read_bytes())
+        results["saved"] = parameters_of(saved)
+    # The recipe ignores interrupts in the end, as a shell does for what it starts in
+    # the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    join_group(rank, folder / "store")
     ALONE = make().fit(rows())
     for name in CHECKS:
         if "callback" in name and not HAS_CALLBACKS:
@@ -368,17 +472,11 @@ def run_checks(rank, folder, port):
         (folder / f"{rank}.pickle").write_bytes(pickle.dumps(results))
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Return what the checks of both ranks came to, name → result, by rank."""
-    folder = tmp_path_factory.mktemp("ranks")
-    np.save(folder / "X.npy", rows(40))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def run_ranks(target, folder, *arguments):
+    """Run a function in a process for each rank; return their exit codes."""
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=run_checks, args=(rank, folder, port), daemon=True)
+        context.Process(target=target, args=(rank, folder, *arguments), daemon=True)
         for rank in range(N_RANKS)
     ]
     for process in processes:
@@ -387,11 +485,30 @@ def results(tmp_path_factory):
         process.join(2 * SECONDS)
         if process.is_alive():
             process.kill()
-    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
+    return [process.exitcode for process in processes]
+
+
+def read(folder):
     return [
         pickle.loads((folder / f"{rank}.pickle").read_bytes())
         for rank in range(N_RANKS)
     ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    """Return what the checks of both ranks came to, name → result, by rank."""
+    np.save(folder / "X.npy", rows(40))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert run_ranks(run_checks, folder, port) == [0, -signal.SIGKILL]
+    return read(folder)
 
 
 @pytest.mark.parametrize("case", ENGINE_CASES)
@@ -452,6 +569,8 @@ FAILURES = {
     "check_failing_step": "OSError: disk on fire",
     "check_failing_initialisation": "OSError: disk on fire",
     "check_failing_callback": "OSError: disk on fire",
+    "check_leaving": "SystemExit: 3",
+    "check_terminating": "SystemExit: 3",
 }
 
 
@@ -481,11 +600,23 @@ def test_what_is_wrong_with_all_ranks_raises_the_same(check, expected, results):
     assert expected in other
 
 
-def test_an_interrupt_stops_all_ranks_after_the_same_epoch(results):
-    (one, n_one), (other, n_other) = (result["check_interrupt"] for result in results)
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_interrupt",
+        "check_interrupt_of_all",
+        "check_interrupt_that_comes_again",
+        "check_interrupt_by_a_handler",
+    ],
+)
+def test_an_interrupt_stops_all_ranks_after_the_same_epoch(check, results):
+    (one, n_one), (other, n_other) = (result[check] for result in results)
     assert_array_equal(one, other)
     # Nine steps an epoch.
     assert n_one == n_other == 5
+
+
+def test_an_interrupt_before_the_end_of_the_first_epoch(results):
     for result in results:
         assert result["check_early_interrupt"] == "KeyboardInterrupt: "
 
@@ -507,7 +638,8 @@ def test_training_resumes_exactly(results):
 
 
 @pytest.mark.parametrize(
-    "check", ["check_resuming_with_other_data", "check_partial_fit"]
+    "check",
+    ["check_resuming_with_other_data", "check_partial_fit", "check_equal_settings"],
 )
 def test_continued_training_ends_with_the_same_model(check, results):
     one, other = (result[check] for result in results)
@@ -520,6 +652,23 @@ def test_a_killed_rank_stops_the_other(results):
     assert results[0]["check_killed"].startswith(
         "RuntimeError: An exchange with the other processes failed"
     )
+
+
+@needs_callbacks
+@pytest.mark.filterwarnings("ignore:Maximum iterations")
+def test_a_killed_training_goes_on_exactly(results, folder):
+    checkpoint = (folder / "checkpoint.pickle").read_bytes()
+    assert run_ranks(go_on, folder) == [0, 0]
+    for model, whole in read(folder):
+        for values, expected in zip(model, whole, strict=True):
+            assert_array_equal(values, expected)
+    # Another number of processes starts from the parameters.
+    model = pickle.loads(checkpoint)
+    assert model.n_iter_ == 2
+    model.set_params(learning_rate_init=1e-9).fit(rows())
+    assert model.n_iter_ == 6
+    before = parameters_of(pickle.loads(checkpoint))
+    assert_allclose(parameters_of(model), before, atol=1e-6)
 
 
 def test_the_documented_script_saves_the_model(results):
@@ -547,3 +696,18 @@ def test_one_process_is_as_good_as_none():
         dist.destroy_process_group()
     assert_array_equal(parameters_of(model), parameters_of(expected))
     assert isinstance(current_group(), OneProcess)
+
+
+@pytest.mark.filterwarnings("ignore:Maximum iterations")
+def test_equal_settings_resume_and_others_say_that_they_do_not(capsys):
+    X = rows()
+    whole = make(lam=1, batch_size=16).fit(X)
+    model = make(lam=1, batch_size=16, max_iter=2, warm_start=True, verbose=True)
+    model.fit(X).set_params(lam=np.float64(1), batch_size=np.int64(16)).fit(X)
+    assert_array_equal(parameters_of(model), parameters_of(whole))
+    assert "initial learning rate" not in capsys.readouterr().out
+    model.set_params(lam=1.5).fit(X)
+    assert "at the initial learning rate" in capsys.readouterr().out
+    # Chunks always differ.
+    model.partial_fit(X).partial_fit(X[:50])
+    assert "initial learning rate" not in capsys.readouterr().out

@@ -1,10 +1,12 @@
 """Bad input: scikit-learn's exception types, messages that name what is wrong."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import InvalidParameterError
@@ -359,9 +361,43 @@ def test_constant_data_are_no_cause_for_a_warning(make):
     make().fit(np.ones((20, 4)))
 
 
+BEYOND = {
+    "standardised": (lambda X: (X - X.mean(axis=0)) / X.std(axis=0), r"-\d.* to \d"),
+    "one value": (lambda X: np.where(X.max() == X, 1.5, X), r"\d.* to 1\.5"),
+    "pixels": (lambda X: (255 * X).astype(np.uint8), r"\d+ to 2\d\d"),
+    "sparse": (lambda X: csr_array(-1 * (X > 0.9)), r"-1.* to 0"),
+}
+
+
+@pytest.mark.parametrize("kind", BEYOND)
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"early_stopping": True}, {"corruption": "masking"}, {"lam": 1e4}],
+    ids=str,
+)
+def test_data_that_a_sigmoid_cannot_reconstruct_warn(kind, parameters, X, make):
+    change, values = BEYOND[kind]
+    message = (
+        r"beyond \[0, 1\], the range of output_activation='sigmoid'. Got X with "
+        rf"values from {values}.*; scale X, with MinMaxScaler .*'identity'"
+    )
+    model = make(output_activation="sigmoid", validation_fraction=0.5, **parameters)
+    with pytest.warns(UserWarning, match=message) as record:
+        model.fit(change(X))
+    assert len(record) == 1
+
+
+def test_data_that_a_sigmoid_can_reconstruct_do_not_warn(X, make):
+    # A warning would be an error.
+    make(output_activation="sigmoid").fit(X)
+    make(output_activation="sigmoid").fit(csr_array(X > 0.5))
+    make().fit(3 * X - 1)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_rounding_does_not_leave_the_unit_interval(dtype, X, make):
-    model = make(loss="cross_entropy", output_activation="sigmoid")
+def test_rounding_does_not_leave_the_unit_interval(dtype, loss, X, make):
+    model = make(loss=loss, output_activation="sigmoid")
     X = X.astype(dtype)
     X[0, 0], X[1, 0] = 1 + np.finfo(dtype).eps, -np.finfo(dtype).eps
     assert np.isfinite(model.fit(X).score(X))
@@ -395,10 +431,18 @@ def test_precisions_that_a_device_lacks(X, make, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "n_hidden", [(), (4, 0), (4, -1), (4, 2.5), [4, "3"], (True, 2), [[4, 3]]], ids=str
+    "n_hidden",
+    [
+        *((), (4, 0), (4, -1), (4, 2.5), [4, "3"], (True, 2), [[4, 3]]),
+        *(True, np.array(5), np.array(2.5), np.array([[4, 3]])),
+    ],
+    ids=repr,
 )
 def test_invalid_layers(n_hidden, X, make):
-    message = r"n_hidden must be an int in the range \[1, inf\) or a non-empty sequence"
+    message = (
+        r"n_hidden must be an int in the range \[1, inf\) or a non-empty sequence of "
+        rf"such ints. Got {re.escape(repr(n_hidden))} instead"
+    )
     with pytest.raises(ValueError, match=message):
         make(n_hidden=n_hidden).fit(X)
 

@@ -68,7 +68,8 @@ def test_deep_methods_are_the_formulas(n_hidden, activation, X, make):
         tied_weights=False,
         precision="float64",
     ).fit(X)
-    assert_allclose(model.transform(X), encode(model, torch.tensor(X)), rtol=1e-11)
+    codes = encode(model, torch.tensor(X))
+    assert_allclose(model.transform(X), codes, rtol=1e-11, atol=1e-15)
     J = jacobians(model, X)
     assert_allclose(model.jacobian(X), J, rtol=1e-9, atol=1e-12)
     assert_allclose(model.contraction(X), (J**2).sum(axis=(1, 2)), rtol=1e-9)
@@ -79,14 +80,15 @@ def test_one_layer_in_a_sequence_is_one_layer(X, make):
     assert_allclose(single.transform(X), sequence.transform(X), rtol=0)
 
 
+@pytest.mark.parametrize("lam", [0, 0.5])
 @pytest.mark.parametrize("n_hidden", [5, (6, 4)], ids=str)
-def test_curves_of_exact_penalties_are_the_formulas(n_hidden, X, make):
-    settings = {"lam": 0.5, "alpha": 0.25, "n_projections": None, "max_iter": 1}
+def test_curves_of_exact_penalties_are_the_formulas(n_hidden, lam, X, make):
+    settings = {"lam": lam, "alpha": 0.25, "n_projections": None, "max_iter": 1}
     model = fit_to_max_iter(make(n_hidden=n_hidden, **settings, **STILL), X)
     contraction = (jacobians(model, X) ** 2).sum(axis=(1, 2)).mean()
     assert_allclose(model.history_["contraction"], contraction, rtol=1e-10)
     squares = sum((W**2).sum() for W in model.encoder_coefs_)
-    total = -model.score(X) + 0.5 * contraction + 0.25 * squares
+    total = -model.score(X) + lam * contraction + 0.25 * squares
     assert_allclose(model.loss_curve_, total, rtol=1e-10)
 
 
@@ -159,7 +161,8 @@ def test_corruption_is_of_the_input_alone(corruption, level, X, make):
     assert curve.mean() > -1.5 * model.score(X)
 
 
-def test_denoising_learns_to_denoise(digits, make):
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_denoising_learns_to_denoise(early_stopping, digits, make):
     X = digits[0][:600]
     rng = np.random.default_rng(0)
     noisy = X + 0.4 * rng.normal(size=X.shape)
@@ -169,7 +172,8 @@ def test_denoising_learns_to_denoise(digits, make):
 
     settings = {"n_hidden": 64, "lam": 0, "tol": 1e-3, "n_iter_no_change": 5}
     plain = make(**settings).fit(X)
-    denoising = make(corruption="gaussian", corruption_level=0.4, **settings).fit(X)
+    settings |= {"corruption": "gaussian", "corruption_level": 0.4}
+    denoising = make(early_stopping=early_stopping, **settings).fit(X)
     assert error(denoising) < 0.7 * error(plain)
 
 

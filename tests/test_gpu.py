@@ -23,7 +23,7 @@ VARIANTS = [{}, {"n_hidden": (6, 4)}, {"corruption": "masking"}, {"gamma": 1}]
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_fit_is_that_of_the_cpu(parameters, resident, X, make, monkeypatch):
     if not resident:
-        monkeypatch.setattr(batches, "_fits", lambda rows, device: False)
+        monkeypatch.setattr(batches, "_belongs_on", lambda device, X: False)
     models = []
     for device in ("cpu", "cuda"):
         model = make(
@@ -38,12 +38,30 @@ def test_a_fit_is_that_of_the_cpu(parameters, resident, X, make, monkeypatch):
     assert_allclose(gpu.set_params(device="cpu").transform(X), cpu.transform(X), 1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
+@pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_steps_do_not_wait_for_the_device(tied, optimizer):
+@pytest.mark.parametrize(
+    "sizes, parameters",
+    [
+        ((20, 8), {}),
+        ((20, 8), {"corruption": "gaussian", "corruption_level": 0.1}),
+        ((20, 8), {"corruption": "masking", "corruption_level": 0.1}),
+        ((20, 8), {"gamma": 1.0, "sigma": 0.1}),
+        ((20, 8, 4), {"n_projections": 2}),
+        ((20, 8, 4), {"n_projections": 2, "gamma": 1.0, "sigma": 0.1}),
+    ],
+    ids=str,
+)
+def test_steps_do_not_wait_for_the_device(
+    sizes, parameters, optimizer, tied, resident, monkeypatch
+):
+    if not resident:
+        monkeypatch.setattr(batches, "_belongs_on", lambda device, X: False)
     rows = np.random.default_rng(0).random((256, 20), dtype=np.float32)
     trainer = Trainer(
-        Architecture((20, 8), tied=tied),
+        Architecture(sizes, tied=tied),
         rows,
         loss="squared_error",
         lam=0.1,
@@ -53,14 +71,14 @@ def test_steps_do_not_wait_for_the_device(tied, optimizer):
         device=torch.device("cuda"),
         seed=0,
         optimizer=optimizer,
+        **parameters,
     )
     next(trainer.epochs())
+    steps = trainer.group.steps(trainer.gradient, trainer.batches, trainer._corrupt)
     with torch.no_grad():
-        selected = list(trainer.batches)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            for batch in selected:
-                trainer.gradient(batch)
+            for _ in steps:
                 trainer.optimizer.step()
         finally:
             torch.cuda.set_sync_debug_mode("default")

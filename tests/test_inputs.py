@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from sklearn.utils import estimator_checks
 
-from skcae import ContractiveAutoencoderTransformer, geometry, sampling
+from skcae import ContractiveAutoencoderTransformer, _transformer, geometry, sampling
 from skcae.engine import batches
 
 METHODS = ["transform", "score_samples", "jacobian", "contraction"]
@@ -271,6 +271,60 @@ def test_held_out_rows_of_large_memory_maps(mapped, small_windows, X, make):
     assert_same_model(model, whole)
 
 
+VIEWS = {
+    "columns": lambda X: X[:, 1:],
+    "every other row": lambda X: X[::2],
+    "reversed": lambda X: X[::-1],
+    "transposed": lambda X: X.reshape(X.shape[::-1]).T,
+}
+NUMBERS = ["f2", ">f4", ">f8", "i1", "u2", "i8", "u8", "?"]
+
+
+@pytest.mark.filterwarnings("ignore:The reconstruction explains")
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(
+    "dtype, view", [("f8", view) for view in VIEWS] + [(d, None) for d in NUMBERS]
+)
+def test_large_memory_maps_of_any_kind(
+    dtype, view, early_stopping, mapped, small_windows, X, make
+):
+    rows = mapped((X if "f" in dtype else 4 * X - 2).astype(dtype))
+    rows = rows if view is None else VIEWS[view](rows)
+    plain = np.array(rows, dtype=np.float64)
+    settings = {"early_stopping": early_stopping, "precision": "float64"}
+    model = make(**settings).fit(rows)
+    for method in METHODS:
+        result = getattr(model, method)(rows)
+        assert result.dtype == np.float64
+        assert_allclose(result, getattr(model, method)(plain), rtol=1e-12, atol=1e-15)
+    if dtype == "f8":
+        assert_same_model(model, make(**settings).fit(mapped(plain)))
+
+
+def test_large_memory_maps_are_checked(mapped, small_windows, make):
+    with pytest.raises(ValueError, match="contains NaN"):
+        make().fit(mapped(np.full((600, 8), np.nan, dtype=">f4")))
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        make().fit(mapped(np.zeros((600, 8), dtype=complex)))
+
+
+def test_early_stopping_holds_out_runs_of_many_rows(
+    mapped, small_windows, X, monkeypatch
+):
+    def split(n_rows):
+        monkeypatch.setattr(_transformer, "WINDOW_ROWS", n_rows)
+        train, held_out = _transformer._split(mapped(X), 0.1, 0)
+        assert train.shape[0] + held_out.shape[0] == len(X)
+        assert len(train.index) + len(held_out.index) <= n_rows
+        return [X.tolist().index(row) for row in held_out[:].tolist()]
+
+    assert len(split(60)) == 6
+    # Runs of four.
+    held_out = np.reshape(split(15), (-1, 4))
+    assert len(held_out) == 2
+    assert_array_equal(held_out % 4, [[0, 1, 2, 3]] * 2)
+
+
 def test_huge_values_in_large_memory_maps(mapped, small_windows, X, make):
     for early_stopping in (False, True):
         with pytest.raises(ValueError, match=r"largest absolute value in X is .*e\+29"):
@@ -337,6 +391,25 @@ def test_tensors_are_checked(X, make):
         make().fit(torch.tensor(X) * torch.nan)
     with pytest.raises(ValueError, match="has 4 features"):
         make().fit(X).transform(torch.tensor(X)[:, :4])
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta")
+@pytest.mark.parametrize("layout", ["coo", "csr", "csc"])
+def test_sparse_tensors_are_refused(layout, X, make):
+    sparse = getattr(torch.tensor(X), f"to_sparse_{layout}")()
+    with pytest.raises(TypeError, match=r"sparse tensor was passed.*'\.to_dense\(\)'"):
+        make().fit(sparse)
+    with pytest.raises(TypeError, match="sparse tensor was passed"):
+        make().fit(X).transform(sparse)
+
+
+def test_lazy_frames_are_refused(X, make):
+    frame = pytest.importorskip("polars").DataFrame(X)
+    model = make().fit(frame)
+    with pytest.raises(TypeError, match=r"LazyFrame was passed.*'\.collect\(\)'"):
+        make().fit(frame.lazy())
+    with pytest.raises(TypeError, match="LazyFrame was passed"):
+        model.transform(frame.lazy())
 
 
 # Tensors under array API dispatch
@@ -411,6 +484,8 @@ def test_tensors_are_checked_under_dispatch(X, make, dispatch):
         model.inverse_transform(tensor)
     with pytest.raises(ValueError, match=r"in the range \[0, 1\]"):
         model.score_samples(2 * tensor)
+    with pytest.raises(TypeError, match="sparse tensor was passed"):
+        model.transform(tensor.to_sparse())
 
 
 def test_gradients_end_at_the_transformer(X, make, dispatch):

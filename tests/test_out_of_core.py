@@ -44,10 +44,16 @@ with open("/proc/self/status") as lines:
     (used,) = [int(line.split()[1]) * 1024 for line in lines if "VmData" in line]
 resource.setrlimit(resource.RLIMIT_DATA, (used + limit,) * 2)
 
-for dtype in (np.uint8, np.float32):
+for dtype in (np.uint8, ">f4", np.float32):
     X = np.memmap(path, dtype, mode="r").reshape(-1, n_features)
     model = make(early_stopping=True).fit(X)
     assert model.transform(X).shape == (len(X), 2)
+for view in (X[:, 1:], X.reshape(n_features, -1).T):
+    model = make().fit(view)
+    assert model.transform(view).shape == (len(view), 2)
+# So many rows that there is no memory for the number of each.
+narrow = np.memmap(path, np.uint8, mode="r")[:2**28].reshape(-1, 8)
+make(early_stopping=True).set_params(batch_size=2**16).fit(narrow)
 make().fit(X)
 make().partial_fit(X)
 model.score(X)

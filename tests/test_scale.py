@@ -1,10 +1,11 @@
-"""Searches on a Dask cluster, transforms of Dask collections, Parquet files."""
+"""Searches on a Dask cluster, transforms of Dask collections, files of rows."""
 
 import io
 import re
 import runpy
 import subprocess
 import sys
+import textwrap
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,6 +17,16 @@ from callbacks import HAS_CALLBACKS
 from skcae import ContractiveAutoencoderTransformer
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+
+def run_block(word, names):
+    """Run the code of docs/scaling.rst that has the word; return all names after it."""
+    page = (DOCS / "scaling.rst").read_text(encoding="utf-8")
+    blocks = re.findall(r"code-block:: python\n\n((?: {4}.*\n|\n)+)", page)
+    (block,) = [block for block in blocks if word in block]
+    names = {"np": np, **names}
+    exec(textwrap.dedent(block), names)
+    return names
 
 
 # Searches
@@ -52,33 +63,52 @@ def test_the_recipe_of_a_search():
 # Transforms
 
 
-def test_transform_of_a_dask_array(make, digits):
+@pytest.mark.parametrize("columns", [64, 32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("n_hidden", [5, (7, 5)])
+def test_the_recipe_for_a_dask_array(n_hidden, dtype, columns, make, digits):
     da = pytest.importorskip("dask.array")
-    X = digits[0].astype(np.float32)
-    cae = make().fit(X)
-    rows = da.from_array(X, chunks=(500, 64))
-    features = rows.map_blocks(
-        cae.transform, chunks=(rows.chunks[0], (5,)), dtype=rows.dtype
-    )
+    X = (16 * digits[0]).astype(dtype)
+    cae = make(n_hidden=n_hidden).fit(digits[0])
+    array = da.from_array(X, chunks=(500, columns))
+    features = run_block("map_blocks", {"cae": cae, "array": array})["features"]
     assert features.shape == (1797, 5)
-    np.testing.assert_array_equal(
-        features.compute(scheduler="threads"), cae.transform(X), strict=True
-    )
+    result = features.compute(scheduler="threads")
+    assert features.dtype == result.dtype == np.float32
+    expected = cae.transform(X.astype(np.float32))
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
-def test_transform_of_a_dask_frame(make, digits):
+def test_the_recipe_for_a_dask_frame(make, digits):
     dd = pytest.importorskip("dask.dataframe")
     pd = pytest.importorskip("pandas")
     X = pd.DataFrame(digits[0], columns=[f"pixel {i}" for i in range(64)])
     X.index += 7
-    cae = make().fit(X).set_output(transform="pandas")
-    rows = dd.from_pandas(X, npartitions=3)
-    features = rows.map_partitions(cae.transform)
+    cae = make().fit(X)
+    frame = dd.from_pandas(X, npartitions=3)
+    features = run_block("map_partitions", {"cae": cae, "frame": frame})["features"]
     assert list(features.columns) == list(cae.get_feature_names_out())
     pd.testing.assert_frame_equal(features.compute(), cae.transform(X))
 
 
-# Parquet
+# Files
+
+
+def test_the_recipe_for_pixels(digits, tmp_path, monkeypatch):
+    X = (255 * digits[0]).astype(np.uint8)
+    np.save(tmp_path / "pixels.npy", X)
+    monkeypatch.chdir(tmp_path)
+
+    def make():
+        return ContractiveAutoencoderTransformer(tol=0.01, random_state=0)
+
+    names = {"ContractiveAutoencoderTransformer": make}
+    cae = run_block("open_memmap", names)["cae"]
+    scaled = np.load("scaled.npy")
+    np.testing.assert_allclose(scaled, X / 255, rtol=1e-6)
+    assert cae.history_["reconstruction"][-1] < 0.5 * scaled.var(axis=0).sum()
+    with pytest.warns(match="Scale X"):
+        make().fit(X)
 
 
 def test_the_recipe_for_parquet(digits, tmp_path, monkeypatch):

@@ -9,23 +9,28 @@ import mmap
 import numpy as np
 import torch
 
-from .device import has_float64
+from .device import copy_without_waiting, has_float64
 
 # Entries of the widest intermediate result of one block of rows.
 _BLOCK_ENTRIES = 2**22
 
 # A memory map larger than a window is shuffled window by window. Each is filled with
 # runs of consecutive rows from random places: long enough to be read without seeking,
-# and hundreds to a window, so that rows stored side by side are well spread.
+# and hundreds to a window, so that rows stored side by side are well spread. Each row
+# of a window takes memory of its own, however short it is.
 _WINDOW_BYTES = 2**28
 _RUN_BYTES = 2**20
+WINDOW_ROWS = 2**22
+_RUN_ROWS = 2**14
 
 
 def as_array(X):
     """Return a tensor's values as an array, which shares its memory if that can be.
 
-    Anything but a tensor is returned as it is.
+    Anything but a tensor is returned as it is. Raises TypeError for what has no rows to
+    share: sparse tensors and lazy frames.
     """
+    X = detached(X)
     if not isinstance(X, torch.Tensor):
         return X
     if X.dtype == torch.bfloat16:
@@ -34,8 +39,24 @@ def as_array(X):
 
 
 def detached(X):
-    """Return a tensor without its graph, and anything else as it is."""
-    return X.detach() if isinstance(X, torch.Tensor) else X
+    """Return a tensor without its graph, and anything else as it is.
+
+    Raises TypeError as `as_array` does.
+    """
+    # Without a word to the contrary NumPy would make an array of one object of it.
+    if type(X).__name__ == "LazyFrame":
+        raise TypeError(
+            "A LazyFrame was passed, but its rows are required. Use '.collect()' to "
+            "convert to a DataFrame."
+        )
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.layout != torch.strided:
+        raise TypeError(
+            "A sparse tensor was passed, but dense data is required. Use '.to_dense()' "
+            "to convert to a dense tensor, or pass a scipy sparse array."
+        )
+    return X.detach()
 
 
 def as_tensor(array):
@@ -64,18 +85,28 @@ class RowSubset:
     Parameters
     ----------
     source : ndarray of shape (n_rows, n_features)
-    index : ndarray of shape (n_samples,)
-        Which rows, ascending, so that runs of them are read from runs of the source.
+    index : ndarray of shape (n_runs,)
+        Which runs of consecutive rows, ascending, so that they are read in the order of
+        the source.
+    run_rows : int, default=1
+        Number of rows of a run; the last one of the source may have fewer.
     """
 
-    def __init__(self, source, index):
+    def __init__(self, source, index, run_rows=1):
         self.source = source
         self.index = index
-        self.shape = (len(index), source.shape[1])
+        self.run_rows = run_rows
+        n_samples = len(index) * run_rows
+        if len(index) and (index[-1] + 1) * run_rows > len(source):
+            n_samples -= (index[-1] + 1) * run_rows - len(source)
+        self.shape = (int(n_samples), source.shape[1])
         self.dtype = source.dtype
 
     def __getitem__(self, rows):
-        return self.source[self.index[rows]]
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(self.shape[0]))
+        runs, offsets = np.divmod(rows, self.run_rows)
+        return self.source[self.index[runs] * self.run_rows + offsets]
 
 
 def is_out_of_core(X):
@@ -143,7 +174,7 @@ class ShuffledBatches:
         native = X.dtype.newbyteorder("=")
         if self._out_of_core:
             row_bytes = n_features * native.itemsize
-            n_rows = max(1, _WINDOW_BYTES // row_bytes)
+            n_rows = min(max(1, _WINDOW_BYTES // row_bytes), WINDOW_ROWS)
             self._window = np.empty((n_rows, n_features), native)
         elif isinstance(X, np.ndarray):
             # Otherwise each batch would copy everything.
@@ -180,7 +211,10 @@ class ShuffledBatches:
         for window in self._windows():
             order = self._permutation(window.shape[0])
             if torch.is_tensor(window):
-                order = torch.from_numpy(order).to(window.device)
+                order = torch.from_numpy(order)
+                order = copy_without_waiting(
+                    order, torch.empty_like(order, device=window.device)
+                )
             while len(order):
                 index = order[: size - start]
                 order = order[len(index) :]
@@ -213,7 +247,7 @@ class ShuffledBatches:
         if not self._out_of_core:
             yield self._rows
             return
-        run_rows = max(1, _RUN_BYTES // self._window[0].nbytes)
+        run_rows = min(max(1, _RUN_BYTES // self._window[0].nbytes), _RUN_ROWS)
         window_runs = max(1, len(self._window) // run_rows)
         order = self._permutation(-(-self.n_samples // run_rows))
         for first in range(0, len(order), window_runs):
@@ -238,11 +272,7 @@ class ShuffledBatches:
         """Return the batch of the first ``n_rows`` gathered rows."""
         batch, gathered = self._batch[:n_rows], self._gathered[:n_rows]
         if self._gathered is not self._batch:
-            if self.device.type == "cuda" and not gathered.is_cuda:
-                # Pinned memory is copied while the device computes; PyTorch doesn't
-                # give it away again before that copy is done.
-                gathered = gathered.pin_memory()
-            batch.copy_(gathered, non_blocking=True)
+            copy_without_waiting(gathered, batch)
         return batch
 
     def evenly_spaced(self, n_samples):

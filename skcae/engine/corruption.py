@@ -8,6 +8,8 @@ and never in ``out``'s precision, so that draws depend on the generator alone.
 
 import torch
 
+from .device import copy_without_waiting
+
 _BITS = 16
 
 
@@ -29,7 +31,7 @@ def fill_normal(out, scale, generator):
     if out.dtype == torch.float32 and out.device.type == "cpu":
         return out.normal_(0, scale, generator=generator)
     draws = torch.empty(out.shape, dtype=torch.float32, device="cpu")
-    return out.copy_(draws.normal_(0, scale, generator=generator))
+    return copy_without_waiting(draws.normal_(0, scale, generator=generator), out)
 
 
 def gaussian(x, level, out, generator):
@@ -84,7 +86,7 @@ def masking(x, level, out, generator):
     if out.device.type == "cpu":
         torch.ge(bits, threshold, out=out)
     else:
-        out.copy_(bits >= threshold)
+        copy_without_waiting(bits >= threshold, out)
     return out.mul_(x)
 
 

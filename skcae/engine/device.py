@@ -1,8 +1,9 @@
 """Devices, number formats and random generators, named by plain strings and ints."""
 
+import ctypes
 import functools
 import os
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -125,11 +126,36 @@ def _openmp():
     return ThreadpoolController().select(user_api="openmp")
 
 
+@functools.cache
+def _set_mkl_threads():
+    """Return MKL's function that sets the calling thread's number of threads.
+
+    It returns the number before, 0 for none of its own. None where PyTorch has no MKL,
+    or hides it, as on Windows.
+    """
+    libraries = ctypes.CDLL(torch._C.__file__)  # and all that it was linked to
+    return getattr(libraries, "MKL_Set_Num_Threads_Local", None)
+
+
+@contextmanager
+def _one_thread():
+    # PyTorch sets a thread's numbers when it first needs them, which must not be later.
+    torch.get_num_threads()
+    with ExitStack() as stack:
+        # After `torch.set_num_threads`, MKL has a number that comes before OpenMP's.
+        # That function itself would change what threads that start meanwhile get.
+        set_mkl_threads = _set_mkl_threads()
+        if set_mkl_threads is not None:
+            stack.callback(set_mkl_threads, set_mkl_threads(1))
+        stack.enter_context(_openmp().limit(limits=1))
+        yield
+
+
 def threads_for(work):
     """Return a context with one thread for operations too small to share.
 
     With one thread, and only then, their rounding is the same however many there are.
-    The number of OpenMP threads is a setting of the calling thread alone.
+    The numbers of OpenMP's and MKL's threads are settings of the calling thread alone.
 
     Parameters
     ----------
@@ -137,7 +163,7 @@ def threads_for(work):
         Number of multiplications of the operations' largest matrix product; 0 for one
         thread in any case.
     """
-    return _openmp().limit(limits=1) if work <= _ONE_THREAD_WORK else nullcontext()
+    return _one_thread() if work <= _ONE_THREAD_WORK else nullcontext()
 
 
 def is_out_of_memory(error):
@@ -146,6 +172,16 @@ def is_out_of_memory(error):
     return isinstance(error, RuntimeError) and (
         "allocate memory" in text or "out of memory" in text
     )
+
+
+def copy_without_waiting(values, out):
+    """Copy ``values`` into ``out``, which may lie on another device, and return it.
+
+    Pinned memory is copied while the GPU computes; PyTorch doesn't give it away again
+    before that copy is done.
+    """
+    to_gpu = out.is_cuda and not values.is_cuda
+    return out.copy_(values.pin_memory() if to_gpu else values, non_blocking=to_gpu)
 
 
 def make_generator(seed):

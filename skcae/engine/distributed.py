@@ -8,7 +8,7 @@ where a rank tells the others that it failed, which then raise too. Tensors are 
 in each step and copied from rank 0 at times. Whatever can go wrong on one rank alone
 happens before a `gather`, never between that and the exchange of a tensor, so that a
 rank that fails finds the others waiting in a `gather`. Steps can fail as well: their
-message has room to say so.
+message has room to say so. Signals wait for one of the two to be handled.
 """
 
 import functools
@@ -77,6 +77,9 @@ class ManyProcesses:
         self.size = dist.get_world_size(process_group)
         self._process_group = process_group
         self._source = dist.get_global_rank(process_group, 0)
+        # What came while handlers were deferred: (handler, signum, frame).
+        self._signals = []
+        # Whether Ctrl-C has ended what runs; pressed again, it is the same one.
         self._interrupted = False
         # Whether what goes wrong now goes wrong on all ranks, which know of it.
         self._known = False
@@ -86,9 +89,11 @@ class ManyProcesses:
         """Return a context that ends on all ranks alike.
 
         If it raises on one rank it raises on all, RuntimeError on those that were
-        fine. Ctrl-C on one rank raises KeyboardInterrupt on all, from an exchange.
+        fine. Ctrl-C on one rank raises KeyboardInterrupt on all, from an exchange; once
+        it has, more of it, on any rank, changes nothing.
         """
-        with self._deferring_interrupts():
+        self._interrupted = False
+        with self._deferring_signals():
             try:
                 yield
                 self.gather()
@@ -97,28 +102,35 @@ class ManyProcesses:
                 raise
 
     @contextmanager
-    def _deferring_interrupts(self):
-        # A KeyboardInterrupt could come in the middle of an exchange, or right after it
-        # where nobody could tell whether the others wait for this rank.
-        defers = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-        if not defers:
-            yield
-            return
+    def _deferring_signals(self):
+        # A handler could raise in the middle of an exchange, or right after it where
+        # nobody could tell whether the others wait for this rank.
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            handlers = {n: signal.getsignal(n) for n in signal.valid_signals()}
 
-        def interrupt(signum, frame):
-            self._interrupted = True
+        def defer(signum, frame):
+            self._signals.append((handlers[signum], signum, frame))
 
-        signal.signal(signal.SIGINT, interrupt)
+        deferred = [signum for signum in handlers if callable(handlers[signum])]
+        for signum in deferred:
+            signal.signal(signum, defer)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            came_too_late, self._interrupted = self._interrupted, False
-        if came_too_late:
-            raise KeyboardInterrupt
+            for signum in deferred:
+                signal.signal(signum, handlers[signum])
+            self._handle_signals()
+
+    def _handle_signals(self):
+        """Let the signals that came be handled, which may raise."""
+        while self._signals:
+            handler, *arguments = self._signals.pop(0)
+            try:
+                handler(*arguments)
+            except KeyboardInterrupt:
+                if not self._interrupted:
+                    raise
 
     def gather(self, value=None):
         """Return the list of all ranks' values, in order; raise if a rank failed.
@@ -129,9 +141,10 @@ class ManyProcesses:
             Small, and it can be pickled.
         """
         problem = None
-        if self._interrupted:
-            self._interrupted = False
-            problem = KeyboardInterrupt()
+        try:
+            self._handle_signals()
+        except BaseException as error:
+            problem = error
         values = self._exchange(value, problem)
         if problem is not None:
             self._known = True
@@ -151,6 +164,7 @@ class ManyProcesses:
         answers = [None] * self.size
         self._collective(dist.all_gather_object, answers, (text, interrupted, value))
         self._known = True
+        self._interrupted |= any(answer[1] for answer in answers)
         texts = [f"rank {i}: {a[0]}" for i, a in enumerate(answers) if a[0] is not None]
         if texts and not failed:
             raise RuntimeError(
@@ -221,6 +235,7 @@ class ManyProcesses:
             n = 0
             if problem is None:
                 try:
+                    self._handle_signals()
                     batch = next(own_batches)
                     x = corrupt(batch)
                     if len(x):
@@ -229,12 +244,12 @@ class ManyProcesses:
                         torch.stack(gradient(x, batch), out=terms)
                         torch.mul(gradient.gradient, len(x), out=weighted)
                         n = len(x)
-                except Exception as error:
+                except BaseException as error:
                     problem = error
             if n == 0:
                 message.zero_()
             n_rows.fill_(n)
-            failed.fill_(problem is not None or self._interrupted)
+            failed.fill_(problem is not None)
             self._collective(dist.all_reduce, message)
             looks = step % _CHECK_INTERVAL == 0 or step + 1 == batches.n_batches
             if looks and failed.item():

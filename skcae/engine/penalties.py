@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 
 from .activations import ACTIVATIONS
+from .device import copy_without_waiting
 from .network import encode
 
 
@@ -242,4 +243,8 @@ def _draw_probes(d, n_probes, generator):
     signs = torch.randint(0, 2, (n_samples, 1, n_hidden), dtype=torch.int8, **options)
     part = torch.randperm(n_hidden, **options) % n_probes
     parts = part == torch.arange(n_probes, device="cpu")[:, None]
-    return (2 * signs - 1).to(d) * parts.to(d)
+    signs, parts = (
+        copy_without_waiting(values, d.new_empty(values.shape))
+        for values in (2 * signs - 1, parts)
+    )
+    return signs * parts

@@ -62,7 +62,7 @@ def _train_one_epoch(
     return report
 
 
-def _no_corruption(x):
+def _no_corruption(x, out=None, generator=None):
     return x
 
 
@@ -278,12 +278,14 @@ class Trainer(TrainingRun):
         )
         self._corrupt = _no_corruption
         if corruption is not None:
-            corrupt = CORRUPTIONS[corruption]
             shape = self.batches.batch_size, architecture.sizes[0]
             buffer = torch.empty(shape, dtype=dtype, device=device)
-            self._corrupt = lambda x: corrupt(
-                x, corruption_level, buffer[: len(x)], self.generator
-            )
+
+            def corrupt(x, out=buffer, generator=self.generator):
+                out = out[: len(x)]
+                return CORRUPTIONS[corruption](x, corruption_level, out, generator)
+
+            self._corrupt = corrupt
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `train`."""
@@ -299,9 +301,10 @@ class Trainer(TrainingRun):
     def mean_objective(self, X):
         """Return the mean objective over the rows of X, as a float.
 
-        X is what this process has of them. Rows aren't corrupted. Whatever is random in
-        the terms is the same each time. Raises FloatingPointError if it is infinite or
-        NaN.
+        X is what this process has of them. Rows are corrupted as in training, or what
+        is lowest would be the objective of another model, which needn't denoise.
+        Whatever is random is the same each time. Raises FloatingPointError if it is
+        infinite or NaN.
         """
         flat = self.gradient.flat
         parameters = self.architecture.view(flat)
@@ -314,6 +317,7 @@ class Trainer(TrainingRun):
                 terms = objective(
                     self.architecture,
                     parameters,
+                    self._corrupt(x, torch.empty_like(x), generator),
                     x,
                     generator=generator,
                     **self.gradient.settings,
@@ -327,20 +331,37 @@ class Trainer(TrainingRun):
         return mean
 
     @isolated
+    def share_generators(self):
+        """Let the other ranks know the state of this one's random numbers.
+
+        `state` needs those of all, but whoever asks for it may be on one rank only.
+        """
+        states = self.group.gather(self.generator.get_state())
+        self._generators = torch.stack(states).numpy()
+
+    @isolated
     def state(self):
         """Return what `restore` needs to go on exactly: a dict of NumPy arrays.
 
-        The parameters are not part of it; see `arrays`.
+        The parameters are not part of it; see `arrays`. It is the same on all ranks if
+        they called `share_generators` after the last epoch.
         """
+        if self.group.size == 1:
+            self.share_generators()
         memory = self.optimizer.memory
         return {
-            "generator": self.generator.get_state().numpy().copy(),
+            "generator": self._generators,
             "optimizer": {k: v.cpu().numpy().copy() for k, v in memory.items()},
         }
 
     @isolated
     def restore(self, state):
-        """Go on as the trainer whose `state` this is."""
-        self.generator.set_state(torch.tensor(state["generator"], device="cpu"))
+        """Go on as the trainer whose `state` this is.
+
+        As many ranks draw the same random numbers, other numbers of them their own.
+        """
+        if len(state["generator"]) == self.group.size:
+            own = state["generator"][self.group.rank]
+            self.generator.set_state(torch.tensor(own, device="cpu"))
         for name, memory in self.optimizer.memory.items():
             memory.copy_(torch.tensor(state["optimizer"][name], device="cpu"))

@@ -350,6 +350,20 @@ def test_windows_are_random_runs_in_random_order(source, map_rows_of, monkeypatc
     assert (torch.cat(epoch(again))[:, 0] // 2).tolist() == orders[0]
 
 
+def test_windows_of_short_rows(map_rows_of, small_windows, monkeypatch):
+    # No more than four rows, in runs of two.
+    monkeypatch.setattr(batches_module, "WINDOW_ROWS", 4)
+    monkeypatch.setattr(batches_module, "_RUN_ROWS", 2)
+    batches = shuffled(map_rows_of(np.arange(100, dtype="u1")[:, None]), batch_size=4)
+    order = torch.cat(epoch(batches))[:, 0].numpy().astype(int)
+    assert sorted(order) == list(range(100))
+    for window in order.reshape(-1, 4):
+        runs, counts = np.unique(window // 2, return_counts=True)
+        assert set(counts) == {2}
+        assert len(runs) == 2
+    assert len(batches._window) == 4
+
+
 def test_memory_maps_that_fit_in_a_window_are_shuffled_as_arrays_are(map_rows_of):
     X = numbered_rows(30)
     for a, b in zip(epoch(shuffled(X)), epoch(shuffled(map_rows_of(X))), strict=True):
@@ -373,6 +387,25 @@ def test_a_subset_reads_its_rows():
     np.testing.assert_array_equal(subset[::3], X[[1, 9]])
     blocks = list(row_blocks(subset, dtype=torch.float64, device=CPU, n_rows=3))
     np.testing.assert_array_equal(torch.cat([t for _, t in blocks]), X[[1, 4, 5, 9]])
+
+
+@pytest.mark.parametrize("n_samples", [10, 11, 12])
+def test_a_subset_of_runs_reads_its_rows(n_samples):
+    X = numbered_rows(n_samples)
+    for index, expected in {
+        (0, 2): [0, 1, 2, 6, 7, 8],
+        (1, 3): [3, 4, 5, *range(9, n_samples)],
+        (3,): [*range(9, n_samples)],
+        (): [],
+    }.items():
+        subset = RowSubset(X, np.array(index, dtype=int), 3)
+        assert subset.shape == (len(expected), 2)
+        np.testing.assert_array_equal(subset[:], X[expected])
+        np.testing.assert_array_equal(subset[1:3], X[expected[1:3]])
+        np.testing.assert_array_equal(subset[::2], X[expected[::2]])
+        if expected:
+            last = np.array([len(expected) - 1])
+            np.testing.assert_array_equal(subset[last], X[expected[-1:]])
 
 
 def test_tensors_become_arrays_and_nothing_else_does():

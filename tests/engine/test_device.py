@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from skcae.engine.device import (
     PRECISIONS,
+    copy_without_waiting,
     has_fast_bfloat16,
     isolated,
     make_generator,
@@ -156,3 +158,59 @@ def test_small_work_stays_in_one_thread_of_the_caller():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_one_thread_is_one_in_a_new_thread_too():
+    # PyTorch would set the number that is everyone's when the thread first needs one.
+    def count():
+        with threads_for(1):
+            return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(count).result() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(
+    "mkl_get_max_threads" not in torch.__config__.parallel_info(),
+    reason="this PyTorch has no MKL",
+)
+def test_small_work_stays_in_one_thread_of_mkl():
+    def mkl_threads():
+        (line,) = (
+            line
+            for line in torch.__config__.parallel_info().splitlines()
+            if "mkl_get_max_threads" in line
+        )
+        return int(line.split(":")[1])
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(1):
+            assert mkl_threads() == 1
+        assert mkl_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_copies_on_the_cpu(dtype):
+    out = torch.zeros(3, dtype=dtype)
+    assert copy_without_waiting(torch.tensor([True, False, True]), out) is out
+    assert out.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "source, target, pinned",
+    [(False, True, True), (True, True, False), (True, False, False)],
+)
+def test_copies_to_a_gpu_are_of_pinned_memory(source, target, pinned):
+    values, out = MagicMock(is_cuda=source), MagicMock(is_cuda=target)
+    assert copy_without_waiting(values, out) is out.copy_.return_value
+    expected = values.pin_memory.return_value if pinned else values
+    out.copy_.assert_called_once_with(expected, non_blocking=pinned)

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -6,7 +7,10 @@ import torch
 from scipy.special import expit
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from skcae.engine import corruption, penalties
 from skcae.engine.activations import ACTIVATIONS
+from skcae.engine.corruption import CORRUPTIONS
+from skcae.engine.device import make_generator
 from skcae.engine.losses import LOSSES
 from skcae.engine.network import Architecture
 from skcae.engine.objective import (
@@ -26,6 +30,14 @@ all_losses = pytest.mark.parametrize(
         (loss, output)
         for loss in sorted(LOSSES)
         for output in LOSSES[loss].output_activations
+    ],
+)
+all_losses_of_a_sigmoid = pytest.mark.parametrize(
+    "loss, output",
+    [
+        ("cross_entropy", "sigmoid"),
+        ("squared_error", "identity"),
+        ("squared_error", "sigmoid"),
     ],
 )
 tied_or_not = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
@@ -214,6 +226,77 @@ def test_gradient_matches_central_differences(
     torch.testing.assert_close(gradient.gradient, expected, rtol=1e-6, atol=1e-7)
 
 
+def written_out(flat, x, target, sizes, tied, loss, output, lam, gamma, alpha, steps):
+    """The mean objective of a sigmoid network, without any of the engine's code."""
+    shapes = list(itertools.pairwise(sizes))
+    depth = len(shapes)
+    if not tied:
+        shapes += [shape[::-1] for shape in shapes[::-1]]
+    parts = flat.split([*map(math.prod, shapes), *sizes[1:], *sizes[-2::-1]])
+    weights = [p.view(s) for p, s in zip(parts, shapes, strict=False)]
+    biases = parts[len(shapes) :]
+    decoder = [w.T for w in weights[::-1]] if tied else weights[depth:]
+
+    def encode(row):
+        for weight, bias in zip(weights[:depth], biases[:depth], strict=True):
+            row = 1 / (1 + torch.exp(-(row @ weight + bias)))
+        return row
+
+    def jacobians(rows):
+        return torch.func.vmap(torch.func.jacrev(encode))(rows)
+
+    y = encode(x)
+    for i, (weight, bias) in enumerate(zip(decoder, biases[depth:], strict=True)):
+        y = y @ weight + bias
+        if i + 1 < depth or output == "sigmoid":
+            y = 1 / (1 + torch.exp(-y))
+    if loss == "squared_error":
+        total = ((target - y) ** 2).sum()
+    else:
+        total = -(target * y.log() + (1 - target) * (1 - y).log()).sum()
+    total = total + lam * (jacobians(x) ** 2).sum()
+    if gamma > 0:
+        changes = [((jacobians(x + e) - jacobians(x)) ** 2).sum() for e in steps]
+        total = total + gamma * sum(changes) / len(steps)
+    return total / len(x) + alpha * sum((w**2).sum() for w in weights)
+
+
+@pytest.mark.parametrize("sizes", [(5, 4), (6, 4, 3), (3, 5, 2, 4)], ids=str)
+@all_losses_of_a_sigmoid
+@tied_or_not
+@pytest.mark.parametrize("gamma", [0, 0.7])
+@pytest.mark.parametrize("alpha", [0, 0.2])
+def test_all_terms_of_a_corrupted_batch(
+    sizes, loss, output, tied, gamma, alpha, make_problem, rng
+):
+    architecture = Architecture(sizes, "sigmoid", output, tied)
+    flat, target = make_problem(architecture)
+    x = target + torch.tensor(0.5 * rng.normal(size=target.shape))
+    settings = {"loss": loss, "lam": 0.3, "gamma": gamma, "alpha": alpha}
+    gradient = make_gradient(
+        architecture,
+        flat,
+        **settings,
+        sigma=0.4,
+        generator=make_generator(5),
+        batch_size=len(x),
+        dtype=torch.float64,
+    )
+    terms = gradient(x, target)
+    value = gradient.total(terms) / len(x) + gradient.weight_decay()
+
+    steps = torch.empty(2, *x.shape).normal_(0, 0.4, generator=make_generator(5))
+    leaf = flat.clone().requires_grad_()
+    expected = written_out(
+        leaf, x, target, sizes, tied, output=output, steps=steps, **settings
+    )
+    (expected_gradient,) = torch.autograd.grad(expected, leaf)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(
+        gradient.gradient, expected_gradient, rtol=1e-10, atol=1e-10
+    )
+
+
 @all_kinds
 @pytest.mark.parametrize("lam", [0, 0.3])
 def test_returned_sums_are_the_terms_over_the_batch(kind, lam, make_problem):
@@ -365,3 +448,65 @@ def test_allocations_are_seen():
     with AllocationRecorder() as recorder:
         torch.ones(3).add_(1)
     assert [shape for _, shape in recorder.found] == [(3,)]
+
+
+class TransferRecorder(TorchDispatchMode):
+    """Records the operations that take arrays from the CPU to another device."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        values = [v for v in args if isinstance(v, torch.Tensor)]
+        on_cpu = any(v.device.type == "cpu" for v in values)
+        if on_cpu and isinstance(result, torch.Tensor) and result.device.type != "cpu":
+            self.found.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS))
+@pytest.mark.parametrize("gamma", [0, 0.5])
+@pytest.mark.parametrize("sizes", [(5, 4), (5, 4, 3)], ids=str)
+def test_what_a_step_draws_goes_to_the_device_without_waiting(
+    sizes, gamma, name, monkeypatch
+):
+    sent = []
+
+    def copy_without_waiting(values, out):
+        sent.append((values.device.type, out.device.type))
+        return out
+
+    for module in (corruption, penalties):
+        monkeypatch.setattr(module, "copy_without_waiting", copy_without_waiting)
+    architecture = Architecture(sizes)
+    generator = make_generator(0)
+    gradient = make_gradient(
+        architecture,
+        torch.empty(architecture.n_parameters(), device="meta"),
+        loss="squared_error",
+        lam=0.1,
+        gamma=gamma,
+        sigma=0.1,
+        n_projections=1,
+        generator=generator,
+        batch_size=7,
+        dtype=torch.float32,
+    )
+    batch = torch.empty(7, 5, device="meta")
+    with TransferRecorder() as recorder:
+        x = CORRUPTIONS[name](batch, 0.3, torch.empty_like(batch), generator)
+        gradient(x, batch)
+    assert recorder.found == []
+    # The corruption; the projections, in two parts, for each penalty; the steps.
+    n_penalties = 1 + (gamma > 0)
+    expected = 1 + (len(sizes) > 2) * 2 * n_penalties + (gamma > 0)
+    assert sent == expected * [("cpu", "meta")]
+
+
+def test_transfers_are_seen():
+    with TransferRecorder() as recorder:
+        torch.ones(3).to("meta")
+        torch.empty(3, device="meta").copy_(torch.ones(3))
+    assert recorder.found == ["aten._to_copy.default", "aten.copy_.default"]

@@ -29,7 +29,6 @@ deep_sizes = pytest.mark.parametrize("sizes", DEEP, ids=str)
 
 
 def draw_noise(x, n_corruptions=3):
-    generator = torch.Generator().manual_seed(0)
     generator = make_generator(0)
     shape = (n_corruptions, *x.shape)
     return 0.5 * torch.randn(shape, generator=generator, dtype=x.dtype, device="cpu")
@@ -367,6 +366,35 @@ def test_higher_order_is_the_change_of_autograds_jacobian(
 
     assert_equal(computed(flat), expected(flat))
     assert_equal(gradient_of(computed, flat), gradient_of(expected, flat))
+
+
+@all_activations
+def test_only_kinks_are_missing_in_the_gradient_of_the_mean_change(
+    activation, make_problem
+):
+    # As the user guide says. Steps that take many draws past them show the kinks.
+    has_kinks = activation in ("relu", "leaky_relu")
+    step = 0.02 if has_kinks else 1e-5
+    architecture = Architecture((3, 4), activation)
+    flat, x = make_problem(architecture, n_samples=50)
+    noise = draw_noise(x, n_corruptions=400)
+
+    def mean(flat):
+        parameters = architecture.view(flat)
+        return higher_order(architecture, parameters, x, noise).mean()
+
+    computed = architecture.view(gradient_of(mean, flat)).encoder_biases[0]
+    differences = []
+    for j in range(4):
+        shift = torch.zeros_like(flat)
+        architecture.view(shift).encoder_biases[0][j] = step
+        differences.append((mean(flat + shift) - mean(flat - shift)) / (2 * step))
+    differences = torch.stack(differences)
+    if has_kinks:
+        assert not computed.any()
+        assert differences.abs().max() > 0.1
+    else:
+        torch.testing.assert_close(computed, differences, rtol=1e-4, atol=1e-6)
 
 
 def test_higher_order_of_one_layer_is_the_papers_formula(make_problem):

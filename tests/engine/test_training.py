@@ -57,11 +57,11 @@ def copy(arrays):
     return Parameters(*([block.copy() for block in group] for group in arrays))
 
 
-def sigmoid_terms(arrays, X):
+def sigmoid_terms(arrays, X, target=None):
     """Mean reconstruction error and contraction, by the formulas, in float64."""
     (weight,), (bias,), (decoder_weight,), (decoder_bias,) = arrays
     h = expit(X @ weight + bias)
-    residual = h @ decoder_weight + decoder_bias - X
+    residual = h @ decoder_weight + decoder_bias - (X if target is None else target)
     contraction = ((h * (1 - h)) ** 2 * (weight**2).sum(axis=0)).sum(axis=1)
     return (residual**2).sum(axis=1).mean(), contraction.mean()
 
@@ -133,6 +133,26 @@ def test_mean_objective_is_that_of_the_formulas(X, monkeypatch):
     # In blocks of five rows, the last one smaller.
     monkeypatch.setattr(batches_module, "_BLOCK_ENTRIES", 30)
     assert trainer.mean_objective(X[:23]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "corruption, level", [("gaussian", 0.5), ("masking", 0.25)], ids=str
+)
+def test_mean_objective_is_that_of_corrupted_rows(corruption, level, X, rng):
+    trainer = make_trainer(X, corruption=corruption, corruption_level=level)
+    many = np.tile(X, (2000, 1))
+    before = trainer.generator.get_state()
+    computed = trainer.mean_objective(many)
+    assert trainer.mean_objective(many) == computed
+    assert torch.equal(trainer.generator.get_state(), before)
+    if corruption == "gaussian":
+        corrupted = many + level * rng.normal(size=many.shape)
+    else:
+        corrupted = many * (rng.uniform(size=many.shape) >= level)
+    reconstruction, contraction = sigmoid_terms(trainer.arrays(), corrupted, many)
+    expected = reconstruction + 0.1 * contraction
+    assert computed == pytest.approx(expected, rel=0.01)
+    assert computed > 1.5 * make_trainer(X).mean_objective(X)
 
 
 @tied_or_not
@@ -442,6 +462,27 @@ def test_an_epoch_reads_values_back_once(loss, precision, X, monkeypatch):
     trainer = make_trainer(
         X, architecture=architecture, loss=loss, precision=precision, batch_size=5
     )
+    with ReadbackCounter(monkeypatch) as counter:
+        run(trainer, 3)
+    assert counter.count == 3
+
+
+@pytest.mark.parametrize("sizes", [(6, 4), (6, 4, 3)], ids=str)
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"corruption": "gaussian", "corruption_level": 0.1},
+        {"corruption": "masking", "corruption_level": 0.1},
+        {"gamma": 1.0, "sigma": 0.1},
+        {"n_projections": 2, "gamma": 1.0, "sigma": 0.1, "alpha": 0.1},
+    ],
+    ids=str,
+)
+def test_an_epoch_of_a_variant_reads_values_back_once(
+    parameters, sizes, X, monkeypatch
+):
+    architecture = Architecture(sizes)
+    trainer = make_trainer(X, architecture=architecture, batch_size=5, **parameters)
     with ReadbackCounter(monkeypatch) as counter:
         run(trainer, 3)
     assert counter.count == 3
