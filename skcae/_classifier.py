@@ -9,12 +9,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import _safe_indexing, check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import CallbackSupportMixin, with_callbacks
+from ._compat import CallbackSupportMixin, with_callbacks, without_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._pickles import StampedMixin
 from ._transformer import _TYPES, ContractiveAutoencoderTransformer
@@ -64,8 +64,9 @@ class ContractiveAutoencoderClassifier(
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes ``{label: weight}``, in (0, inf); of those not named, 1.
         "balanced" makes them inversely proportional to the numbers of labelled samples.
-        Only their ratios matter. A weight of 2 is the same as having each sample of the
-        class twice, up to the random composition of batches.
+        Only their ratios matter, which float32 has to hold. A weight of 2 is the same
+        as having each sample of the class twice, up to the random composition of
+        batches.
 
     alpha : float, default=0.0
         Weight of the sum of all squared weights (weight decay) in fine-tuning, in
@@ -157,8 +158,8 @@ class ContractiveAutoencoderClassifier(
     Notes
     -----
     The label −1 marks samples without a label, as everywhere in
-    `sklearn.semi_supervised`; but where it is one of only two labels, it is a class, as
-    in all other classifiers. An array of strings and −1 needs the dtype object: in any
+    `sklearn.semi_supervised`; but where the labels are −1 and 1, it is a class, as in
+    all other classifiers. An array of strings and −1 needs the dtype object: in any
     other, −1 turns into a string, which is a class (with a warning). Unlabelled samples
     are of no use to a `~sklearn.frozen.FrozenEstimator`.
 
@@ -266,15 +267,14 @@ class ContractiveAutoencoderClassifier(
 
         Ctrl-C stops the phase that runs, the autoencoder's training or fine-tuning,
         with a warning, and keeps its last finished epoch. Callbacks see the epochs of
-        fine-tuning.
+        fine-tuning; at their ends they get the labelled samples alone.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training data. It is not modified.
         y : array-like of shape (n_samples,)
-            Class labels; −1 for samples without one, unless it is one of only two
-            labels.
+            Class labels; −1 for samples without one, unless the labels are −1 and 1.
 
         Returns
         -------
@@ -321,6 +321,7 @@ class ContractiveAutoencoderClassifier(
             self.transformer_ = transformer if is_fitted else transformer.fit(X)
             with self._explained_failure(rows):
                 training = self._start(data, rng, precision, device, **numbers)
+                X, y = self._with_labels(X, rows, labelled, labels)
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
         if self.verbose:
@@ -347,7 +348,7 @@ class ContractiveAutoencoderClassifier(
         # An array of strings can't be compared to a number.
         if y.dtype.kind not in "UST":
             has_label = np.asarray(y != -1, dtype=bool)
-        if not has_label.all() and len(set(y[has_label])) == 1:
+        if set(y[has_label]) == {1}:
             has_label[:] = True
         labelled = np.flatnonzero(has_label)
         if len(labelled) == 0:
@@ -357,7 +358,8 @@ class ContractiveAutoencoderClassifier(
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs labels of at least two classes. Got one "
-                f"class only: {self.classes_.tolist()[0]!r}."
+                f"class only: {self.classes_.tolist()[0]!r}. The label -1 marks "
+                "samples without one, unless the labels are -1 and 1."
             )
         if len(self.classes_) > 2 and "-1" in self.classes_.tolist():
             warnings.warn(
@@ -368,13 +370,26 @@ class ContractiveAutoencoderClassifier(
 
     def _labelled_data(self, X, labelled, labels, rng):
         """Return (rows, labels, weights) to train on, and those held out or None."""
-        weights = compute_class_weight(
-            self.class_weight, classes=self.classes_, y=self.classes_[labels]
-        )
+        try:
+            weights = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=self.classes_[labels]
+            )
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(
+                "class_weight must have labels of y as keys and weights in the range "
+                f"(0, inf) of float64 as values: {error}"
+            ) from error
         if not (np.isfinite(weights).all() and weights.min() > 0):
             raise ValueError(
                 "class_weight must be weights in the range (0, inf). Got "
                 f"{self.class_weight!r} instead."
+            )
+        # Before rows are held out: theirs are the same.
+        weights /= weights.max()
+        if weights.min() < np.finfo(np.float32).tiny:
+            raise ValueError(
+                "class_weight must be weights whose ratios are in the range of float32."
+                f" Got {self.class_weight!r} instead."
             )
         parts = [np.arange(len(labelled))]
         if self.early_stopping:
@@ -400,6 +415,14 @@ class ContractiveAutoencoderClassifier(
         )
         return data, held_out[0] if held_out else None
 
+    def _with_labels(self, X, rows, labelled, labels):
+        """Return what callbacks get: X, whose valid form is ``rows``, and y."""
+        if len(labelled) < rows.shape[0]:
+            # A data frame stays one, with its feature names.
+            is_frame = hasattr(X, "columns")
+            X = _safe_indexing(X, labelled) if is_frame else rows[labelled]
+        return X, self.classes_[labels]
+
     def _where_to_start(self, X, rng):
         """Return the autoencoder to start from, and whether it is fitted already."""
         seed = rng.randint(np.iinfo(np.int32).max)
@@ -411,8 +434,13 @@ class ContractiveAutoencoderClassifier(
                     f"FrozenEstimator of one. Got {self.transformer!r} instead."
                 )
             transformer._validate_rows(X)
+            # Parameters may have been set since it was fitted.
+            transformer._validate_params()
             self._check_n_tangents(transformer._fitted_architecture.sizes)
-            # A copy, as the user may fit the original to something else.
+            # A copy, as the user may fit the original to something else; without what
+            # only its own training needs.
+            transformer = without_callbacks(transformer)
+            transformer._training_state = None
             return deepcopy(transformer), True
         if self.transformer is None:
             transformer = ContractiveAutoencoderTransformer()
@@ -531,6 +559,11 @@ class ContractiveAutoencoderClassifier(
         scores : ndarray of shape (n_samples, n_classes) or (n_samples,)
             In the floating-point dtype of X. With two classes, the score of the second
             minus that of the first: the logarithm of the ratio of their probabilities.
+
+        Raises
+        ------
+        ValueError
+            If X is so large that results are infinite or NaN.
         """
         scores = self._map_rows(finetuning.logits, X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
@@ -547,8 +580,35 @@ class ContractiveAutoencoderClassifier(
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_`` and the floating-point dtype of X.
+
+        Raises
+        ------
+        ValueError
+            If X is so large that results are infinite or NaN.
         """
         return self._map_rows(finetuning.probabilities, X)
+
+    def predict_log_proba(self, X):
+        """Compute the logarithms of the probabilities of the classes.
+
+        They stay finite where a probability is so small that it is rounded to 0.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_`` and the floating-point dtype of X.
+
+        Raises
+        ------
+        ValueError
+            If X is so large that results are infinite or NaN.
+        """
+        return self._map_rows(finetuning.log_probabilities, X)
 
     def predict(self, X):
         """Predict the class of each sample.
@@ -562,6 +622,11 @@ class ContractiveAutoencoderClassifier(
         -------
         y : ndarray of shape (n_samples,)
             The most probable class of each sample.
+
+        Raises
+        ------
+        ValueError
+            If X is so large that scores are infinite or NaN.
         """
         scores = self._map_rows(finetuning.logits, X)
         return self.classes_[scores.argmax(axis=1)]
@@ -572,7 +637,7 @@ class ContractiveAutoencoderClassifier(
             self, as_array(X), accept_sparse="csr", dtype=_TYPES, reset=False
         )
         sizes = X.shape[1], *(len(bias) for bias in self.intercepts_)
-        return inference.map_rows(
+        result = inference.map_rows(
             function,
             finetuning.ClassifierArchitecture(sizes, self._activation),
             Parameters(
@@ -584,6 +649,12 @@ class ContractiveAutoencoderClassifier(
             X,
             device=resolve_device(self.device),
         )
+        if not np.isfinite(result).all():
+            raise ValueError(
+                "X is too large: the classes' scores are infinite or NaN. Scale X as "
+                "before fit, with StandardScaler or MinMaxScaler say."
+            )
+        return result
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coefs_")

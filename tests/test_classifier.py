@@ -261,12 +261,20 @@ def test_strings_with_minus_one(X, y, make):
     assert set(model.predict(X)) <= {"zero", "one", "two"}
 
 
-def test_minus_one_of_two_labels_is_a_class(X, y, make):
+def test_minus_one_and_one_are_classes(X, y, make):
     sign = np.where(y > 0, 1, -1)
     model = make().fit(X, sign)
     np.testing.assert_array_equal(model.classes_, [-1, 1])
     assert same(model, make().fit(X, (sign + 1) // 2))
     assert list(make().fit(X, sign.astype(str)).classes_) == ["-1", "1"]
+
+
+@pytest.mark.parametrize("other", [0, 3, "a"])
+def test_minus_one_beside_another_label_is_no_label(other, X, make):
+    y = np.full(60, -1, dtype=object if other == "a" else int)
+    y[:4] = other
+    with pytest.raises(ValueError, match=r"one class only: .* -1 marks"):
+        make().fit(X, y)
 
 
 @pytest.mark.parametrize("dtype", [str, object])
@@ -313,9 +321,36 @@ def test_frozen_transformer_is_not_fitted(X, y, make, pretrained):
     assert pickle.dumps(pretrained) == before
     assert same(model, make().fit(X, y))
     # What becomes of it later is of no concern.
+    assert model.transformer_ is not pretrained
     predictions = model.predict_proba(X)
+    before = pickle.dumps(model.transformer_)
+    pretrained.encoder_coefs_[0][:] = 0
     pretrained.set_params(n_hidden=3, activation="tanh").fit(X)
     np.testing.assert_array_equal(model.predict_proba(X), predictions)
+    assert pickle.dumps(model.transformer_) == before
+
+
+def test_only_what_was_learnt_is_kept_of_a_frozen_transformer(X, y, make):
+    transformer = make().transformer.set_params(warm_start=True, tol=0, max_iter=3)
+    if hasattr(transformer, "set_callbacks"):
+        transformer.set_callbacks(Recorder())
+    with pytest.warns(ConvergenceWarning):
+        transformer.fit(X)
+    before = pickle.dumps(transformer)
+    model = make(FrozenEstimator(transformer)).fit(X, y)
+    assert pickle.dumps(transformer) == before
+    assert transformer._training_state is not None
+    assert model.transformer_._training_state is None
+    assert not hasattr(model.transformer_, "_skl_callbacks")
+
+
+@pytest.mark.parametrize("name, value", [("precision", "half"), ("lam", -1)])
+def test_frozen_transformers_parameters_are_validated(
+    name, value, X, y, make, pretrained
+):
+    frozen = FrozenEstimator(pretrained.set_params(**{name: value}))
+    with pytest.raises(ValueError, match=f"'{name}' parameter"):
+        make(frozen).fit(X, y)
 
 
 def test_frozen_transformer_must_fit_the_data(X, y, make, pretrained):
@@ -381,7 +416,68 @@ def test_balanced_classes(X, make):
     assert same(make(class_weight="balanced").fit(X, y), expected)
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("scale", [1e-50, 1e50, 1e308, 5e-300])
+def test_only_ratios_of_class_weights_matter(scale, early_stopping, X, y, make):
+    expected, actual = (
+        make(
+            class_weight={0: s, 1: 0.5 * s, 2: 0.25 * s}, early_stopping=early_stopping
+        ).fit(X, y)
+        for s in (1, scale)
+    )
+    assert same(actual, expected)
+    for name, curve in expected.history_.items():
+        np.testing.assert_allclose(actual.history_[name], curve, rtol=1e-6)
+
+
+def test_held_out_samples_have_class_weights(X, y, make, pretrained):
+    frozen = FrozenEstimator(pretrained)
+    # Without learning, the loss is log 3 for each; so it learns one epoch first.
+    settings = {"early_stopping": True, "max_iter": 3, "tol": 0}
+    with pytest.warns(ConvergenceWarning):
+        model = make(frozen, class_weight={2: 50.0}, **settings).fit(X, y)
+    rng = np.random.RandomState(0)
+    seed = rng.randint(np.iinfo(np.int32).max)
+    _, held_out = train_test_split(
+        np.arange(60), test_size=0.1, stratify=y, random_state=seed
+    )
+    weights = np.where(y == 2, 50.0, 1.0)[held_out]
+    losses = cross_entropy(model, X[held_out], y[held_out])
+    expected = np.average(losses, weights=weights)
+    assert abs(losses.mean() - expected) > 0.01 * expected
+    lowest = model.history_["validation_loss"].min()
+    assert lowest == pytest.approx(expected, rel=1e-5)
+
+
 # Stopping
+
+
+@pytest.fixture
+def fit_with_losses(X, y, make, monkeypatch):
+    """Return a function that fits with these losses on the held-out samples."""
+    from skcae.engine.finetuning import FineTuner
+
+    def fit(losses, **parameters):
+        left = iter(losses)
+        monkeypatch.setattr(FineTuner, "mean_objective", lambda *_: next(left))
+        return make(early_stopping=True, **parameters).fit(X, y)
+
+    return fit
+
+
+def test_improvements_by_less_than_tol_do_not_count(fit_with_losses):
+    # However large they are relative to a loss below 1.
+    losses = 0.5 ** np.arange(1, 100)
+    model = fit_with_losses(losses, tol=0.5, n_iter_no_change=3)
+    # The first loss is 0.5, which none can improve by as much.
+    assert model.n_iter_ == 1 + 4 * 3
+
+
+@unconverged
+def test_early_stopping_returns_the_first_of_the_best(fit_with_losses):
+    best, more = [1.0, 0.5], [0.5, 0.5005, 0.9]
+    expected = fit_with_losses(best, max_iter=2)
+    assert same(fit_with_losses(best + more, max_iter=5), expected)
 
 
 @unconverged
@@ -485,6 +581,41 @@ def test_failed_fit_changes_nothing(n, error, X, y, make, monkeypatch):
     assert vars(model) == before
 
 
+class Recorder:
+    """Keeps what it is given at the end of each task, by the task's name."""
+
+    def __init__(self):
+        self.seen = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, **kwargs):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None):
+        self.seen.append((context.task_name, X, y))
+
+    def teardown(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame, scipy.sparse.coo_array])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_callbacks_get_the_labelled_rows(kind, early_stopping, X, y, make):
+    pytest.importorskip("sklearn.callback")
+    has_label = np.arange(60) % 3 > 0
+    recorder = Recorder()
+    model = make(early_stopping=early_stopping).set_callbacks(recorder)
+    model.fit(kind(X), np.where(has_label, y, -1))
+    assert {name for name, *_ in recorder.seen} == {"fit", "epoch"}
+    for _, rows, labels in recorder.seen:
+        assert isinstance(rows, pd.DataFrame) == (kind is pd.DataFrame)
+        rows = rows.toarray() if scipy.sparse.issparse(rows) else np.asarray(rows)
+        np.testing.assert_array_equal(rows, X[has_label])
+        np.testing.assert_array_equal(labels, y[has_label])
+
+
 def test_callbacks_see_the_epochs(X, y, make):
     pytest.importorskip("sklearn.callback")
 
@@ -552,6 +683,11 @@ def test_labels_that_cannot_be_learned(labels, message, X, make):
         ({"class_weight": {0: -1}}, r"class_weight .* range \(0, inf\)"),
         ({"class_weight": {0: 0}}, r"class_weight .* range \(0, inf\)"),
         ({"class_weight": {0: np.inf}}, r"class_weight .* range \(0, inf\)"),
+        ({"class_weight": {0: 10**400}}, "class_weight .* too large"),
+        ({"class_weight": {1: "a"}}, "class_weight .* convert"),
+        ({"class_weight": {1: None}}, r"class_weight .* range \(0, inf\)"),
+        ({"class_weight": {1: 1e-60}}, "class_weight .* ratios"),
+        ({"class_weight": {1: 1e-60}, "early_stopping": True}, "class_weight"),
         ({"class_weight": "equal"}, "class_weight"),
         ({"tangent_weight": 0.1, "n_tangents": 7}, "at most 6"),
         ({"tangent_weight": -1}, "tangent_weight"),
@@ -585,6 +721,29 @@ def test_cheap_errors_come_before_the_training(X, y, make, monkeypatch):
 
 def test_sample_weights_are_not_accepted(X, y, make):
     assert "sample_weight" not in inspect.signature(make().fit).parameters
+
+
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+)
+def test_rows_too_large_to_compute_with(method, X, y, make):
+    transformer = small(6, activation="gelu", max_iter=50, tol=0.3, random_state=0)
+    model = make(transformer).fit(X, y)
+    huge = (1e38 * X).astype(np.float32)
+    with pytest.raises(ValueError, match="Scale X"):
+        getattr(model, method)(huge)
+
+
+def test_log_probabilities_stay_finite(X, y, make):
+    model = make().fit(X, y)
+    np.testing.assert_allclose(
+        model.predict_log_proba(X), np.log(model.predict_proba(X)), rtol=1e-9
+    )
+    assert model.predict_log_proba(X.astype(np.float32)).dtype == np.float32
+    model.coefs_[-1] *= 1e4
+    assert (model.predict_proba(X) == 0).any()
+    expected = log_softmax(model.decision_function(X), axis=1)
+    np.testing.assert_allclose(model.predict_log_proba(X), expected, rtol=1e-9)
 
 
 # Kinds of X

@@ -77,6 +77,11 @@ def probabilities(architecture, parameters, x):
     return torch.softmax(logits(architecture, parameters, x), dim=1)
 
 
+def log_probabilities(architecture, parameters, x):
+    """Return log o(x), of shape (n_samples, n_classes)."""
+    return _log_softmax(logits(architecture, parameters, x))
+
+
 def tangent_penalty(architecture, parameters, tangents, encoding, output):
     """Σ_u ‖∂o/∂x · u‖², how much the output changes along given directions.
 

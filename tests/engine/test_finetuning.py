@@ -97,6 +97,8 @@ def test_probabilities_and_logits(sizes, activation, make_batch):
     torch.testing.assert_close(probabilities, expected)
     logits = finetuning.logits(architecture, parameters, batch.x)
     torch.testing.assert_close(torch.softmax(logits, dim=1), expected)
+    logarithms = finetuning.log_probabilities(architecture, parameters, batch.x)
+    torch.testing.assert_close(logarithms, expected.log())
 
 
 # The objective and its gradient
@@ -192,10 +194,27 @@ def test_tangent_penalty_costs_no_jacobian(make_batch):
     assert max(sizes) <= 7 * 2 * 50
 
 
+@pytest.mark.parametrize("kind", [ClosedFormGradient, AutogradGradient])
+def test_bfloat16_keeps_losses_and_weights_in_float32(kind, make_batch):
+    # In a network of small integers bfloat16 is exact, but for the softmax.
+    architecture, flat, batch = make_batch((6, 4, 3), "identity", n_tangents=0)
+    flat = flat.round().float()
+    x, weights = batch.x.round(), batch.weights.float()
+    z = finetuning.logits(architecture, architecture.view(flat.double()), x)
+    assert z.abs().max() < 256
+    losses = -torch.log_softmax(z, 1).gather(1, batch.labels)
+    gradient = kind(architecture, flat, batch_size=7, dtype=torch.bfloat16)
+    x = x.bfloat16()
+    terms = gradient(x, LabelledBatch(x, batch.labels, weights))
+    torch.testing.assert_close(
+        terms[0].item(), (weights * losses).sum().item(), rtol=1e-5, atol=0
+    )
+
+
 # Batches
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", sorted(set(PRECISIONS.values()), key=str))
 @pytest.mark.parametrize("with_tangents", [False, True])
 def test_parts_of_batches_stay_together(dtype, with_tangents):
     n_samples = 23
@@ -203,7 +222,7 @@ def test_parts_of_batches_stay_together(dtype, with_tangents):
     batches = LabelledBatches(
         np.repeat(numbers[:, None], 5, axis=1).astype(np.float32),
         numbers,
-        numbers / 2,
+        numbers / 2 + 2**-10,
         np.tile(numbers[:, None, None], (1, 2, 5)) if with_tangents else None,
         batch_size=8,
         dtype=dtype,
@@ -218,7 +237,8 @@ def test_parts_of_batches_stay_together(dtype, with_tangents):
             assert x.dtype == dtype
             assert labels.dtype == torch.int64
             assert (x == labels).all()
-            assert (weights == labels / 2).all()
+            # Of these, bfloat16 has too few digits.
+            assert (weights == labels / 2 + 2**-10).all()
             assert (tangents is not None) == with_tangents
             if with_tangents:
                 assert tangents.shape == (len(x), 10)

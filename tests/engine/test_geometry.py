@@ -265,3 +265,25 @@ def test_leading_tangents_of_large_layers(make_problem):
     assert torch.linalg.matrix_norm(difference).max() < 0.02
     # A seed makes it reproducible.
     assert torch.equal(actual, tangents_of(5, architecture, flat, x))
+
+
+def test_leading_tangents_where_jacobians_have_little_in_common(make_problem):
+    architecture = Architecture((100, 200), "relu")
+    flat, x = make_problem(architecture)
+    parameters = architecture.view(flat)
+    jacobians = jacobian(architecture, parameters, x).numpy()
+    values = np.linalg.svd(jacobians, compute_uv=False)[:, :5]
+    vectors = tangents_of(5, architecture, flat, x).numpy()
+    squares = ((jacobians @ vectors.transpose(0, 2, 1)) ** 2).sum(axis=(1, 2))
+    assert (squares / (values**2).sum(axis=1)).min() > 0.99
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_leading_tangents_do_not_depend_on_the_scale(scale, make_problem):
+    architecture = Architecture((20, 30), "identity")
+    flat, x = make_problem(architecture)
+    expected = tangents_of(3, architecture, flat.float(), x.float())
+    actual = tangents_of(3, architecture, (flat * scale).float(), x.float())
+    torch.testing.assert_close(
+        projections(actual), projections(expected), rtol=0, atol=1e-4
+    )
