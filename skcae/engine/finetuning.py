@@ -18,6 +18,7 @@ from .device import PRECISIONS, isolated, make_generator
 from .network import Parameters, decode, encode
 from .objective import FlatGradient
 from .optimizer import OPTIMIZERS
+from .products import fastest_product
 from .training import TrainingRun, check_weights, train
 
 
@@ -249,6 +250,7 @@ class ClosedFormGradient(_Gradient):
             for _ in range(3)
         ]
         self._no_tangent = torch.zeros((), dtype=flat.dtype, device=flat.device)
+        self._product = fastest_product(self._flat, self.work)
 
     def _by_layer(self, flat):
         weights, biases, last_weights, last_biases = self.architecture.view(flat)
@@ -262,12 +264,12 @@ class ClosedFormGradient(_Gradient):
             [buffer[:n_samples] for buffer in buffers] for buffers in self._buffers
         )
         *hidden_layers, (weight, bias) = self._layers
+        product = self._product
         h = x
-        for (layer, a), out in zip(
-            zip(hidden_layers, pre_activations, strict=True), activations, strict=True
-        ):
-            torch.mm(h, layer[0], out=a).add_(layer[1])
-            h = self.activation.value(a, out=out)
+        for i, layer in enumerate(hidden_layers):
+            a = product(h, *layer, scratch=pre_activations[i])
+            pre_activations[i] = a
+            h = self.activation.value(a, out=activations[i])
         log_output = _log_softmax(torch.addmm(bias, h, weight))
         losses = log_output.gather(1, batch.labels).mul_(batch.weights)
         delta = log_output.exp_().scatter_add_(
@@ -279,11 +281,11 @@ class ClosedFormGradient(_Gradient):
         inputs = [x, *activations]
         for i in reversed(range(len(inputs))):
             d_weight, d_bias = self._views[i]
-            torch.mm(inputs[i].T, delta, out=d_weight)
+            product(inputs[i].T, delta, out=d_weight)
             torch.sum(delta, dim=0, out=d_bias)
             if i > 0:
                 a, h = pre_activations[i - 1], activations[i - 1]
-                delta = torch.mm(delta, self._layers[i][0].T, out=deltas[i - 1])
+                delta = product(delta, self._layers[i][0].T, scratch=deltas[i - 1])
                 delta.mul_(self.activation.derivative(a, h, out=a))
         if self._gradient is not self.gradient:
             self.gradient.copy_(self._gradient)

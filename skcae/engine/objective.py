@@ -16,6 +16,7 @@ from .corruption import fill_normal
 from .losses import LOSSES, dot
 from .network import decode, encode
 from .penalties import contraction, higher_order, projected_contraction
+from .products import fastest_product
 
 # Number of steps around each sample over which the curvature is taken.
 _N_STEPS = 2
@@ -233,7 +234,7 @@ class AutogradGradient(_Gradient):
 
 
 class _Workspace(NamedTuple):
-    """Buffers of one batch, and their transposes: views that need not be made anew."""
+    """Buffers of one batch, and a transpose: a view that need not be made anew."""
 
     a: torch.Tensor
     h: torch.Tensor
@@ -242,7 +243,6 @@ class _Workspace(NamedTuple):
     z: torch.Tensor
     scratch: torch.Tensor
     h_t: torch.Tensor
-    z_t: torch.Tensor
 
 
 class ClosedFormGradient(_Gradient):
@@ -279,13 +279,12 @@ class ClosedFormGradient(_Gradient):
         self._column_norms = empty(n_hidden)
         self._column_sums = empty(n_hidden)
         self._no_curvature = torch.zeros((), dtype=flat.dtype, device=flat.device)
+        self._product = fastest_product(self._flat, self.work)
 
     def _workspace(self, n_samples):
         if n_samples not in self._workspaces:
-            a, h, d, d2, z, scratch = (b[:n_samples] for b in self._buffers)
-            self._workspaces[n_samples] = _Workspace(
-                a, h, d, d2, z, scratch, h_t=h.T, z_t=z.T
-            )
+            buffers = [buffer[:n_samples] for buffer in self._buffers]
+            self._workspaces[n_samples] = _Workspace(*buffers, h_t=buffers[1].T)
         return self._workspaces[n_samples]
 
     def _evaluate(self, x, target):
@@ -294,11 +293,12 @@ class ClosedFormGradient(_Gradient):
             self._flat.copy_(self.flat)
         (weight,), (bias,), (decoder_weight,), (decoder_bias,) = self._parameters
         (d_weight,), (d_bias,), (d_decoder_weight,), (d_decoder_bias,) = self._views
-        a, h, d, d2, z, scratch, h_t, z_t = self._workspace(n_samples)
+        a, h, d, d2, z, scratch, h_t = self._workspace(n_samples)
 
-        torch.mm(x, weight, out=a).add_(bias)
+        product = self._product
+        a = product(x, weight, bias, scratch=a)
         self.activation.value(a, out=h)
-        torch.mm(h, decoder_weight, out=z).add_(decoder_bias)
+        z = product(h, decoder_weight, decoder_bias, scratch=z)
         reconstruction = self.loss.sum_and_gradient(
             z, target, self.output, scratch, 1 / n_samples
         )
@@ -310,7 +310,7 @@ class ClosedFormGradient(_Gradient):
             d2.mul_(column_norms)
 
         # From here on a holds A, the gradient with respect to the pre-activations.
-        torch.mm(z, self._decoder_weight_t, out=a)
+        a = product(z, self._decoder_weight_t, scratch=a)
         if self.lam > 0:
             a.add_(d2, alpha=2 * self.lam / n_samples)
         a.mul_(d)
@@ -319,13 +319,14 @@ class ClosedFormGradient(_Gradient):
 
         if self.lam > 0:
             column_sums.mul_(2 * self.lam / n_samples)
-            torch.mul(weight, column_sums, out=d_weight).addmm_(x.T, a)
+            torch.mul(weight, column_sums, out=d_weight)
+            product(x.T, a, d_weight, out=d_weight)
         else:
-            torch.mm(x.T, a, out=d_weight)
+            product(x.T, a, out=d_weight)
         if self.architecture.tied:
-            d_weight.addmm_(z_t, h)
+            product(z.T, h, d_weight, out=d_weight)
         else:
-            torch.mm(h_t, z, out=d_decoder_weight)
+            product(h_t, z, out=d_decoder_weight)
         torch.sum(a, dim=0, out=d_bias)
         torch.sum(z, dim=0, out=d_decoder_bias)
         if self._gradient is not self.gradient:

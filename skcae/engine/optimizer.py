@@ -10,6 +10,8 @@ dict of the tensors that it keeps from one step to the next.
 import torch
 from torch.optim.adam import adam
 
+from .products import fastest_product, pytorch_product
+
 
 class Adam:
     """Adam (Kingma and Ba, ICLR 2015) in PyTorch's fused implementation.
@@ -72,7 +74,11 @@ class Muon:
         shapes = architecture.weight_shapes()
         sizes = [torch.Size(shape).numel() for shape in shapes]
         self._blocks = [
-            (weight.view(shape), direction.view(shape))
+            (
+                weight.view(shape),
+                direction.view(shape),
+                fastest_product(weight, weight.numel() * min(shape)),
+            )
             for weight, direction, shape in zip(
                 parameters[:n_weights].split(sizes),
                 self.direction.split(sizes),
@@ -86,9 +92,9 @@ class Muon:
         self.momentum.lerp_(self.gradient, 1 - _MOMENTUM)
         # Nesterov's look ahead.
         torch.lerp(self.gradient, self.momentum, _MOMENTUM, out=self.direction)
-        for weight, direction in self._blocks:
+        for weight, direction, product in self._blocks:
             size = _STEP_SIZE * self.learning_rate * max(weight.shape) ** 0.5
-            weight.sub_(orthogonalize(direction).mul_(size))
+            weight.sub_(orthogonalize(direction, product).mul_(size))
         self.biases.learning_rate = self.learning_rate
         self.biases.step()
 
@@ -103,7 +109,7 @@ _COEFFICIENTS = 3.4445, -4.7750, 2.0315
 _N_ITERATIONS = 3
 
 
-def orthogonalize(matrix):
+def orthogonalize(matrix, product=pytorch_product):
     """Take the singular values of a matrix to about 1, those near zero less far.
 
     Newton and Schulz's iteration X ← a X + b (XXᵀ) X + c (XXᵀ)² X.
@@ -112,6 +118,8 @@ def orthogonalize(matrix):
     ----------
     matrix : Tensor of shape (m, n)
         Zeros stay zeros.
+    product : callable
+        Computes the matrix products; see `fastest_product`.
 
     Returns
     -------
@@ -131,21 +139,20 @@ def orthogonalize(matrix):
     x = wide.div_(torch.linalg.vector_norm(wide).clamp_(min=tiny))
     if x.shape[1] <= 1.5 * x.shape[0]:
         for _ in range(_N_ITERATIONS):
-            gram = x @ x.T
-            x = torch.addmm(
-                x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a
-            )
+            gram = product(x, x.T)
+            factor = product(gram, gram, gram, beta=b, alpha=c)
+            x = product(factor, x, x, beta=a)
     else:
         # The same on the smaller Gram matrix; the product of all factors comes last.
-        gram = x @ x.T
-        product = None
+        gram = product(x, x.T)
+        factors = None
         for i in range(_N_ITERATIONS):
-            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            factor = product(gram, gram, gram, beta=b, alpha=c)
             factor.diagonal().add_(a)
-            product = factor if product is None else factor @ product
+            factors = factor if factors is None else product(factor, factors)
             if i + 1 < _N_ITERATIONS:
-                gram = factor @ (factor @ gram)
-        x = product @ x
+                gram = product(factor, product(factor, gram))
+        x = product(factors, x)
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 
