@@ -307,20 +307,19 @@ class ClosedFormGradient(_Gradient):
         column_norms = torch.sum(self._squared_weight, dim=0, out=self._column_norms)
         if self.lam > 0:
             self.activation.second_derivative(a, h, d, out=d2)
-            d2.mul_(column_norms)
 
         # From here on a holds A, the gradient with respect to the pre-activations.
         a = product(z, self._decoder_weight_t, scratch=a)
+        weight_of_penalty = 2 * self.lam / n_samples
         if self.lam > 0:
-            a.add_(d2, alpha=2 * self.lam / n_samples)
+            a.addcmul_(d2, column_norms, value=weight_of_penalty)
         a.mul_(d)
         column_sums = torch.sum(d.square_(), dim=0, out=self._column_sums)
         penalty = dot(column_sums, column_norms)
 
         if self.lam > 0:
-            column_sums.mul_(2 * self.lam / n_samples)
             torch.mul(weight, column_sums, out=d_weight)
-            product(x.T, a, d_weight, out=d_weight)
+            product(x.T, a, d_weight, beta=weight_of_penalty, out=d_weight)
         else:
             product(x.T, a, out=d_weight)
         if self.architecture.tied:

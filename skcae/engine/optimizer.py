@@ -8,7 +8,6 @@ dict of the tensors that it keeps from one step to the next.
 """
 
 import torch
-from torch.optim.adam import adam
 
 from .products import fastest_product, pytorch_product
 
@@ -17,7 +16,7 @@ class Adam:
     """Adam (Kingma and Ba, ICLR 2015) in PyTorch's fused implementation.
 
     A `torch.optim.Adam` spends more time on bookkeeping than on a small model's
-    arithmetic; this calls the function below it and owns its memory.
+    arithmetic; this calls the operator below it and owns its memory.
     """
 
     def __init__(self, architecture, parameters, gradient, learning_rate):
@@ -35,11 +34,12 @@ class Adam:
 
     def step(self):
         """Update the parameters."""
-        adam(
+        self.memory["state_steps"].add_(1)
+        # Of `torch.optim.adam.adam(fused=True)`, without its checks of the arguments.
+        torch.ops.aten._fused_adam_(
             [self.parameters],
             [self.gradient],
             max_exp_avg_sqs=[],
-            fused=True,
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
