@@ -321,7 +321,7 @@ class ContractiveAutoencoderClassifier(
             self.transformer_ = transformer if is_fitted else transformer.fit(X)
             with self._explained_failure(rows):
                 training = self._start(data, rng, precision, device, **numbers)
-                X, y = self._with_labels(X, rows, labelled, labels)
+                X, y = self._with_labels(X, rows, labelled, labels, data)
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
         if self.verbose:
@@ -348,12 +348,20 @@ class ContractiveAutoencoderClassifier(
         # An array of strings can't be compared to a number.
         if y.dtype.kind not in "UST":
             has_label = np.asarray(y != -1, dtype=bool)
-        if set(y[has_label]) == {1}:
+        if 0 < has_label.sum() < len(y) and (y[has_label] == 1).all():
             has_label[:] = True
         labelled = np.flatnonzero(has_label)
         if len(labelled) == 0:
             raise ValueError("y has no labels: all of them are -1.")
-        check_classification_targets(y[labelled])
+        try:
+            check_classification_targets(y[labelled])
+        except (TypeError, ValueError) as error:
+            if y.dtype != object:
+                raise
+            raise ValueError(
+                "y must have labels of one type, all of them strings where its dtype "
+                f"is object, but for the number -1 of samples without a label: {error}"
+            ) from error
         self.classes_, labels = np.unique(y[labelled], return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
@@ -370,6 +378,13 @@ class ContractiveAutoencoderClassifier(
 
     def _labelled_data(self, X, labelled, labels, rng):
         """Return (rows, labels, weights) to train on, and those held out or None."""
+        if isinstance(self.class_weight, dict):
+            unknown = set(self.class_weight) - set(self.classes_.tolist())
+            if unknown:
+                raise ValueError(
+                    "class_weight must have labels of y as keys, which are "
+                    f"{self.classes_.tolist()}. Got {self.class_weight!r} instead."
+                )
         try:
             weights = compute_class_weight(
                 self.class_weight, classes=self.classes_, y=self.classes_[labels]
@@ -415,12 +430,18 @@ class ContractiveAutoencoderClassifier(
         )
         return data, held_out[0] if held_out else None
 
-    def _with_labels(self, X, rows, labelled, labels):
-        """Return what callbacks get: X, whose valid form is ``rows``, and y."""
+    def _with_labels(self, X, rows, labelled, labels, data):
+        """Return what callbacks get: X, whose valid form is ``rows``, and y.
+
+        ``data`` are the labelled rows that are trained on, with labels and weights.
+        """
         if len(labelled) < rows.shape[0]:
-            # A data frame stays one, with its feature names.
-            is_frame = hasattr(X, "columns")
-            X = _safe_indexing(X, labelled) if is_frame else rows[labelled]
+            if hasattr(X, "columns"):  # A data frame stays one, with its names.
+                X = _safe_indexing(X, labelled)
+            elif data[0].shape[0] == len(labelled):
+                X = data[0]
+            else:
+                X = rows[labelled]
         return X, self.classes_[labels]
 
     def _where_to_start(self, X, rng):
@@ -565,8 +586,7 @@ class ContractiveAutoencoderClassifier(
         ValueError
             If X is so large that results are infinite or NaN.
         """
-        scores = self._map_rows(finetuning.logits, X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+        return self._map_rows(finetuning.decision, X)
 
     def predict_proba(self, X):
         """Compute the probabilities of the classes.

@@ -33,6 +33,7 @@ from .engine.batches import (
     WINDOW_ROWS,
     RowSubset,
     as_array,
+    block_rows,
     detached,
     is_out_of_core,
 )
@@ -125,7 +126,10 @@ def _range(X):
             X = X.copy()
             X.sum_duplicates()
         return X.data.min(initial=0), X.data.max(initial=0)
-    return X.min(), X.max()
+    n_rows = block_rows(X.shape[1]) if is_out_of_core(X) else X.shape[0]
+    blocks = (X[i : i + n_rows] for i in range(0, X.shape[0], n_rows))
+    lows, highs = zip(*((block.min(), block.max()) for block in blocks), strict=True)
+    return min(lows), max(highs)
 
 
 def _beyond_unit_interval(X):
@@ -165,7 +169,7 @@ def _split(X, fraction, seed):
     run_rows = -(-n_samples // WINDOW_ROWS)
     n_runs = -(-n_samples // run_rows)
     held_out = np.zeros(n_runs, dtype=bool)
-    n_held_out = -(-n_held_out // run_rows)
+    n_held_out = min(-(-n_held_out // run_rows), n_runs - 1)
     held_out[sample_without_replacement(n_runs, n_held_out, random_state=seed)] = True
     return [
         RowSubset(X, np.flatnonzero(runs), run_rows) for runs in (~held_out, held_out)
@@ -559,9 +563,7 @@ class ContractiveAutoencoderTransformer(
             with self._explained_failure(data):
                 training = self._start(data, rng, continues, validation_data)
                 why = self._run_epochs(training, validation_data, context, X, y)
-            vars(self).update(self._fitted_attributes(training))
-            if why == "interrupt":  # Maybe in the middle of an epoch.
-                self._training_state = None
+            vars(self).update(self._fitted_attributes(training, why))
         if self.verbose:
             print(f"Stopped after {self.n_iter_} epochs: {why}")
         context.call_on_fit_task_end(
@@ -864,7 +866,8 @@ class ContractiveAutoencoderTransformer(
             values["curvature"] = np.nan
         return values
 
-    def _fitted_attributes(self, training):
+    def _fitted_attributes(self, training, why=None):
+        """Return the attributes to set, where training ended because of ``why``."""
         n_epochs, kept, _ = training.progress
         arrays = training.trainer.arrays(kept)
         history = {
@@ -872,7 +875,8 @@ class ContractiveAutoencoderTransformer(
             for name, earlier in training.earlier_curves.items()
         }
         loss_curve = history.pop("objective")
-        resumable = self.warm_start and not training.plateau.converged
+        # An interrupt may have come in the middle of an epoch.
+        ended = why == "interrupt" or training.plateau.converged
         return {
             "encoder_coefs_": arrays.encoder_weights,
             "encoder_intercepts_": arrays.encoder_biases,
@@ -883,7 +887,9 @@ class ContractiveAutoencoderTransformer(
             "n_iter_": len(loss_curve),
             "_architecture": tuple(training.trainer.architecture),
             "_loss": training.trainer.loss,
-            "_training_state": self._state(training) if resumable else None,
+            "_training_state": (
+                self._state(training) if self.warm_start and not ended else None
+            ),
         }
 
     def _warn_of_poor_reconstruction(self, training, X):
@@ -909,11 +915,20 @@ class ContractiveAutoencoderTransformer(
             )
 
     def _diverged(self, X, error):
+        in_use = {
+            "alpha": self.alpha > 0,
+            "gamma": self.gamma > 0,
+            "sigma": self.gamma > 0,
+            "corruption_level": self.corruption is not None,
+        }
+        others = "".join(
+            f", {name} ({getattr(self, name)})" for name, used in in_use.items() if used
+        )
         return (
             f"Training diverged: {error}. The largest absolute value in X is "
-            f"{max(map(abs, _range(X))):.3g}, learning_rate_init="
-            f"{self.learning_rate_init} and lam={self.lam}. Scale X, with "
-            "StandardScaler or MinMaxScaler say, or lower learning_rate_init or lam."
+            f"{max(abs(float(v)) for v in _range(X)):.3g}. Scale X, with "
+            "StandardScaler or MinMaxScaler say, or lower learning_rate_init "
+            f"({self.learning_rate_init}){others} or lam ({self.lam})."
         )
 
     def _out_of_memory(self, X):
@@ -1056,7 +1071,7 @@ class ContractiveAutoencoderTransformer(
     def _map_rows(self, function, X, **kwargs):
         if is_out_of_core(X) and X.dtype not in _TYPES:
             # Converted part by part: the whole may not fit into memory.
-            parts = np.array_split(X, X.size // 2**23 + 1)
+            parts = np.array_split(X, min(X.size // 2**23 + 1, X.shape[0]))
             parts = (part.astype(np.float64) for part in parts)
             results = [self._map_rows(function, part, **kwargs) for part in parts]
             return np.concatenate(results)

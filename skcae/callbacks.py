@@ -21,9 +21,10 @@ class Checkpoint:
     ``max_iter`` more epochs to go; for no more than ``total`` in all, call
     ``set_params(max_iter=total - model.n_iter_)`` before.
 
-    When `fit` returns, the file has served its purpose: delete or rename it. A model
-    whose training had converged has nothing to go on with: its ``fit(X)`` begins
-    another training, from its weights.
+    When training has converged, the file has served its purpose: delete or rename it.
+    A model that had converged has nothing to go on with: its ``fit(X)`` begins another
+    training, from its weights. After Ctrl-C `fit` returns as well, with a warning; the
+    file is what can go on exactly then.
 
     A path is for one fit: those of a search, whose clones share their callbacks, would
     overwrite each other's file. In a pipeline it goes on the step.
@@ -61,10 +62,12 @@ class Checkpoint:
 
     Examples
     --------
-    Run again after it was stopped, whether by Ctrl-C or by a power failure, this
-    goes on where it was (callbacks are not saved, so it sets them in any case):
+    Run again after it was killed, by a power failure say, this goes on where it was
+    (callbacks are not saved, so it sets them in any case). Ctrl-C and too few epochs
+    warn; as errors, these warnings end it before it deletes the file:
 
     >>> import pickle
+    >>> import warnings
     >>> from pathlib import Path
     >>> from sklearn.datasets import load_digits
     >>> from skcae import ContractiveAutoencoderTransformer
@@ -79,7 +82,9 @@ class Checkpoint:
     ...     )
     >>> if hasattr(cae, "set_callbacks"):  # scikit-learn 1.9 or newer
     ...     cae = cae.set_callbacks(Checkpoint(path))
-    >>> cae = cae.fit(X)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", UserWarning)
+    ...     cae = cae.fit(X)
     >>> path.unlink(missing_ok=True)
     """
 

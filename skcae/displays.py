@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from ._transformer import ContractiveAutoencoderTransformer
+from .engine.batches import as_array
 from .geometry import contraction_ratio, score_field, singular_values, tangent_bases
 from .sampling import sample
 
@@ -44,7 +45,7 @@ def _as_images(X, image_shape):
 
 def _as_dense(X, dtype):
     """Return rows that the estimator has accepted as an array, to show them."""
-    return np.asarray(X.toarray() if issparse(X) else X, dtype=dtype)
+    return np.asarray(X.toarray() if issparse(X) else as_array(X), dtype=dtype)
 
 
 def _largest(values, n):
@@ -189,7 +190,8 @@ class TrainingCurveDisplay(_Display):
     """
 
     _STYLES = {
-        "objective": {"label": "objective", "color": "black"},
+        # Wider than the loss, which it equals without a penalty.
+        "objective": {"label": "objective", "color": "black", "linewidth": 3},
         "validation_loss": {
             "label": "objective, held-out samples",
             "color": "black",
@@ -240,15 +242,17 @@ class TrainingCurveDisplay(_Display):
         self : TrainingCurveDisplay
         """
         self._set_axes(ax)
-        from matplotlib.ticker import LogLocator
+        from matplotlib.ticker import LogLocator, MaxNLocator
 
         self.lines_ = []
         for name, style in self._STYLES.items():
-            if name in self.curves:
-                values = self.curves[name]
+            values = np.asarray(self.curves.get(name, ()))
+            if (values > 0).any():  # There is no other place on a logarithmic scale.
                 epochs = np.arange(1, len(values) + 1)
-                self.lines_ += self.ax_.plot(epochs, values, **style)
+                marker = "o" if len(values) == 1 else None
+                self.lines_ += self.ax_.plot(epochs, values, marker=marker, **style)
         self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
+        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True))
         # Plain numbers at 1, 2, 5, 10, ...: the curves often span few powers of ten.
         self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         self.ax_.yaxis.set_major_formatter("{x:g}")
@@ -419,7 +423,7 @@ class ComponentsDisplay(_Display):
 
         # Every unit has a column of its own; the longest bar fills half of one.
         x, y = np.indices(components.shape)
-        end = x + 0.45 * components / longest
+        end = x + 0.45 * components / (longest or 1)
         corners = [[x, y - 0.4], [end, y - 0.4], [end, y + 0.4], [x, y + 0.4]]
         # One artist for all bars: there may be thousands.
         bars = PolyCollection(
@@ -637,16 +641,32 @@ class SingularValueDisplay(_Display):
         Returns
         -------
         self : SingularValueDisplay
+
+        Raises
+        ------
+        ValueError
+            If ``quantiles`` are not two in that range, in that order.
         """
-        lower, upper = np.quantile(self.singular_values, quantiles, axis=0)
+        try:
+            low, high = map(float, quantiles)
+        except (TypeError, ValueError):
+            low = high = np.nan
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                "quantiles must be two floats in the range [0, 1], the lower one first."
+                f" Got {quantiles!r} instead."
+            )
+        lower, upper = np.quantile(self.singular_values, (low, high), axis=0)
         self._set_axes(ax)
+        from matplotlib.ticker import MaxNLocator
+
         index = np.arange(1, self.singular_values.shape[1] + 1)
         mean = self.singular_values.mean(axis=0)
         (self.line_,) = self.ax_.plot(index, mean, **{"label": self.name} | kwargs)
         self.band_ = self.ax_.fill_between(
             index, lower, upper, color=self.line_.get_color(), alpha=0.2, linewidth=0
         )
-        low, high = quantiles
+        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True))
         self.ax_.set(
             xlabel="index",
             ylabel=f"singular value (mean, {low:.0%} to {high:.0%} of samples)",
@@ -747,7 +767,7 @@ class ContractionRatioDisplay(_Display):
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if radii is None:
             rows = check_array(X)
-            if not np.ptp(rows, axis=0).any():
+            if (rows == rows[0]).all():
                 raise ValueError(
                     "radii must be given where X has no spread to take them from. Got "
                     f"radii=None and {len(rows)} sample(s), all the same."

@@ -1,7 +1,8 @@
 """Export to ONNX, for inference without Python, scikit-learn or PyTorch.
 
 Converters for skl2onnx, so that whole pipelines convert. The optional packages come
-with ``pip install "skcae[onnx]"``; they are imported when a function is called.
+with ``pip install ".[onnx]"`` in the repository root; they are imported when a function
+is called.
 """
 
 import math
@@ -43,6 +44,7 @@ _CLASSIFIER_OPTIONS = {
     "zipmap": [True, False, "columns"],
     "nocl": [True, False],
     "output_class_labels": [False, True],
+    "raw_scores": [True, False],
 }
 
 
@@ -55,8 +57,9 @@ def register_onnx_converter():
     `~ContractiveAutoencoderTransformer.transform`, or the classifier's ``predict`` and
     ``predict_proba``, for any number of rows, in float32 whatever the type of its
     input; its output is float64 if that is, and float32 otherwise. A classifier has
-    the labels and probabilities as outputs, and the options "zipmap", "nocl" and
-    "output_class_labels", like scikit-learn's classifiers in skl2onnx.
+    the labels and probabilities as outputs, and the options "zipmap", "nocl",
+    "output_class_labels" and "raw_scores" (for the decision function in place of the
+    probabilities), like scikit-learn's classifiers in skl2onnx.
 
     Raises
     ------
@@ -173,7 +176,7 @@ def _skl2onnx():
     except ImportError as error:
         raise ImportError(
             "Export to ONNX requires skl2onnx. Install it with "
-            'pip install "skcae[onnx]".'
+            'pip install ".[onnx]" in the repository root.'
         ) from error
     return skl2onnx
 
@@ -326,8 +329,13 @@ def _convert_classifier(scope, operator, container):
     """The same for a classifier."""
     add = _adder(scope, container)
     label, probabilities = operator.outputs
+    options = container.get_options(operator.raw_operator, {"raw_scores": False})
     z = _add_layers(add, operator)
     number = add("ArgMax", z, axis=1, keepdims=0)
     labels = _labels(scope, operator.raw_operator)
     add("Gather", labels, number, axis=0, output=label.full_name)
-    _add_output(add, add("Softmax", z, axis=1), probabilities)
+    if not options["raw_scores"]:
+        z = add("Softmax", z, axis=1)
+    elif labels.shape == (2,):  # Minus and plus the decision function.
+        z = add("MatMul", z, np.array([[1.0, -1.0], [-1.0, 1.0]]))
+    _add_output(add, z, probabilities)

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
@@ -136,12 +137,17 @@ def test_image_shapes_must_fit(Display, cae, X, pyplot):
         displays.TangentDisplay,
     ],
 )
-def test_sparse_rows_look_like_dense_ones(Display, cae, X):
+@pytest.mark.parametrize(
+    "convert",
+    [csr_array, lambda X: torch.tensor(X, requires_grad=True)],
+    ids=["sparse", "tensor"],
+)
+def test_other_rows_look_like_dense_ones(convert, Display, cae, X):
     arguments = DISPLAYS[Display](X[:5])
     if Display is displays.SamplingDisplay:
         arguments["random_state"] = 0
     dense = Display.from_estimator(cae, **arguments)
-    sparse = Display.from_estimator(cae, **arguments | {"X": csr_array(X[:5])})
+    sparse = Display.from_estimator(cae, **arguments | {"X": convert(X[:5])})
     for name, value in vars(dense).items():
         if isinstance(value, np.ndarray):
             np.testing.assert_allclose(vars(sparse)[name], value, atol=1e-12)
@@ -481,3 +487,9 @@ def test_importing_them_doesnt_load_matplotlib():
     code = "import sys, skcae.displays; assert 'matplotlib' not in sys.modules"
     root = Path(displays.__file__).parent.parent
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_bars_of_weights_that_are_all_zero(pyplot):
+    display = displays.ComponentsDisplay(np.zeros((2, 3))).plot()
+    bars = display.ax_.collections[0]
+    assert all(np.ptp(path.vertices[:, 0]) == 0 for path in bars.get_paths())

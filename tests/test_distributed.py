@@ -227,8 +227,8 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 
 
-def interrupted(rank, *whens):
-    model = make(max_iter=20, solver="adam")
+def interrupted(rank, *whens, **parameters):
+    model = make(max_iter=20, solver="adam", **parameters)
     handler = signal.getsignal(signal.SIGINT)
     with ExitStack() as stack:
         for context in whens:
@@ -253,6 +253,12 @@ def check_interrupt_that_comes_again(rank):
         rank,
         when("_finished", 50 if rank == 1 else 0, interrupt),
         when("arrays", 1, interrupt, owner=Trainer),
+    )
+
+
+def check_interrupt_after_the_first_epoch(rank):
+    return interrupted(
+        rank, when("share_generators", 1, interrupt, owner=Trainer), warm_start=True
     )
 
 
@@ -614,6 +620,13 @@ def test_an_interrupt_stops_all_ranks_after_the_same_epoch(check, results):
     assert_array_equal(one, other)
     # Nine steps an epoch.
     assert n_one == n_other == 5
+
+
+def test_an_interrupt_right_after_the_first_epoch(results):
+    check = "check_interrupt_after_the_first_epoch"
+    (one, n_one), (other, n_other) = (result[check] for result in results)
+    assert_array_equal(one, other)
+    assert n_one == n_other == 1
 
 
 def test_an_interrupt_before_the_end_of_the_first_epoch(results):

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
@@ -313,6 +314,31 @@ def test_a_stack_over_a_classifier(dtype, X):
     options = {StackingClassifier: {"zipmap": False}}
     _, probabilities = run(skl2onnx.to_onnx(model, X[:1], options=options), X)
     assert_same(probabilities, model.predict_proba(X), dtype)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_calibration_of_a_classifier(n_classes, X):
+    X = StandardScaler().fit_transform(X)
+    y = np.digitize(X[:, 0], [0, 0.7][: n_classes - 1])
+    small = ContractiveAutoencoderTransformer(2, tol=0.3, random_state=0)
+    model = CalibratedClassifierCV(
+        ContractiveAutoencoderClassifier(small, tol=0.3, random_state=0),
+        cv=2,
+    ).fit(X, y)
+    converted = skl2onnx.to_onnx(model, X[:1], options={id(model): {"zipmap": False}})
+    _, probabilities = run(converted, X)
+    np.testing.assert_allclose(probabilities, model.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_of_a_classifier(n_classes, X):
+    model = classifier((6, 5, n_classes))
+    options = {"zipmap": False, "raw_scores": True}
+    _, scores = run(skl2onnx.to_onnx(model, X[:1], options=options), X)
+    expected = model.decision_function(X)
+    if n_classes == 2:
+        expected = np.column_stack([-expected, expected])
+    assert_same(scores, expected)
 
 
 @pytest.mark.parametrize("classes", [[0.5, 1.5], np.array(["a", 1], dtype=object)])

@@ -106,31 +106,40 @@ class ManyProcesses:
         # A handler could raise in the middle of an exchange, or right after it where
         # nobody could tell whether the others wait for this rank.
         handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            handlers = {n: signal.getsignal(n) for n in signal.valid_signals()}
 
         def defer(signum, frame):
             self._signals.append((handlers[signum], signum, frame))
 
-        deferred = [signum for signum in handlers if callable(handlers[signum])]
-        for signum in deferred:
-            signal.signal(signum, defer)
+        is_main = threading.current_thread() is threading.main_thread()
         try:
+            for signum in signal.valid_signals() if is_main else ():
+                handler = signal.getsignal(signum)
+                if callable(handler):
+                    handlers[signum] = handler
+                    signal.signal(signum, defer)
             yield
         finally:
-            for signum in deferred:
+            # Ctrl-C comes last, since it would leave the others as they are.
+            for signum in sorted(handlers, key=lambda n: n == signal.SIGINT):
                 signal.signal(signum, handlers[signum])
             self._handle_signals()
 
     def _handle_signals(self):
-        """Let the signals that came be handled, which may raise."""
+        """Let all signals that came be handled, and raise one of their errors.
+
+        Ctrl-C, after which `fit` returns, gives way to any other.
+        """
+        raised = None
         while self._signals:
             handler, *arguments = self._signals.pop(0)
             try:
                 handler(*arguments)
-            except KeyboardInterrupt:
-                if not self._interrupted:
-                    raise
+            except BaseException as error:
+                again = isinstance(error, KeyboardInterrupt) and self._interrupted
+                if not again and (raised is None or type(raised) is KeyboardInterrupt):
+                    raised = error
+        if raised is not None:
+            raise raised
 
     def gather(self, value=None):
         """Return the list of all ranks' values, in order; raise if a rank failed.

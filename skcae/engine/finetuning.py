@@ -73,6 +73,12 @@ def logits(architecture, parameters, x):
     return decode(architecture, parameters, encode(architecture, parameters, x)[1][-1])
 
 
+def decision(architecture, parameters, x):
+    """Return the logits, or with two classes the second minus the first."""
+    z = logits(architecture, parameters, x)
+    return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
+
+
 def probabilities(architecture, parameters, x):
     """Return o(x) = softmax(z), of shape (n_samples, n_classes)."""
     return torch.softmax(logits(architecture, parameters, x), dim=1)
@@ -229,7 +235,8 @@ class AutogradGradient(_Gradient):
 class ClosedFormGradient(_Gradient):
     """The gradient of the cross-entropy alone, by backpropagation written out.
 
-    All large intermediate results lie in buffers allocated once.
+    All large intermediate results lie in buffers allocated once, but for what
+    `onednn_product` returns.
     """
 
     def __init__(self, architecture, flat, **kwargs):
@@ -250,7 +257,7 @@ class ClosedFormGradient(_Gradient):
             for _ in range(3)
         ]
         self._no_tangent = torch.zeros((), dtype=flat.dtype, device=flat.device)
-        self._product = fastest_product(self._flat, self.work)
+        self._product = fastest_product(self._flat, self.product_sizes)
 
     def _by_layer(self, flat):
         weights, biases, last_weights, last_biases = self.architecture.view(flat)

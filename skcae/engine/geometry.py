@@ -98,7 +98,7 @@ def _normalised(layers, images):
     Then no square of what is computed with them leaves the range of the dtype.
     """
     largest = images.abs().amax(dim=(1, 2), keepdim=True)
-    largest = largest.where(largest > 0, 1)
+    largest = largest.clamp(min=torch.finfo(largest.dtype).tiny)
     *others, (weight, d) = layers
     return [*others, (weight, d / largest)], images / largest
 
@@ -148,6 +148,7 @@ def leading_tangents(n_components, seed):
         )
         vectors = vectors.to(x)
         mean = [(weight, d.abs().mean(dim=0, keepdim=True)) for weight, d in layers]
+        # Most of these products are too small to share.
         with threads_for(n_shared * max(weight.numel() for weight, _ in layers)):
             mean, images = _normalised(mean, _images(vectors, mean))
             for _ in range(_N_SHARED_ITERATIONS):

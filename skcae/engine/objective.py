@@ -140,10 +140,15 @@ class FlatGradient:
         self._n_weights = architecture.n_weights()
 
     @property
+    def product_sizes(self):
+        """Numbers of rows, inputs and outputs of the largest matrix product."""
+        layers = pairwise(self.architecture.sizes)
+        return self.batch_size, *max(layers, key=math.prod)
+
+    @property
     def work(self):
         """Number of multiplications of the largest matrix product."""
-        sizes = self.architecture.sizes
-        return self.batch_size * max(map(math.prod, pairwise(sizes)))
+        return math.prod(self.product_sizes)
 
     def __call__(self, x, target=None):
         """Compute the gradient on a batch, whose output should be ``target``."""
@@ -255,7 +260,8 @@ class ClosedFormGradient(_Gradient):
         ∂/∂W = Xᵀ A + 2 lam / n · W ∘ Σ_n s'²
 
     and the column sums of A and R are the gradients of the biases; the two weights'
-    add up where they are tied. All work happens in buffers allocated once.
+    add up where they are tied. All work happens in buffers allocated once, but for
+    what `onednn_product` returns.
     """
 
     def __init__(self, architecture, flat, **kwargs):
@@ -279,7 +285,7 @@ class ClosedFormGradient(_Gradient):
         self._column_norms = empty(n_hidden)
         self._column_sums = empty(n_hidden)
         self._no_curvature = torch.zeros((), dtype=flat.dtype, device=flat.device)
-        self._product = fastest_product(self._flat, self.work)
+        self._product = fastest_product(self._flat, self.product_sizes)
 
     def _workspace(self, n_samples):
         if n_samples not in self._workspaces:

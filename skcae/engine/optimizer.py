@@ -36,7 +36,7 @@ class Adam:
         """Update the parameters."""
         self.memory["state_steps"].add_(1)
         # Of `torch.optim.adam.adam(fused=True)`, without its checks of the arguments.
-        torch.ops.aten._fused_adam_(
+        torch.ops.aten._fused_adam_.default(
             [self.parameters],
             [self.gradient],
             max_exp_avg_sqs=[],
@@ -77,7 +77,7 @@ class Muon:
             (
                 weight.view(shape),
                 direction.view(shape),
-                fastest_product(weight, weight.numel() * min(shape)),
+                fastest_product(weight, (min(shape), *shape)),
             )
             for weight, direction, shape in zip(
                 parameters[:n_weights].split(sizes),

@@ -1,11 +1,14 @@
 """Matrix products, by the fastest of the libraries that PyTorch comes with."""
 
 import functools
+import math
 
 import torch
 
-# Below so many multiplications oneDNN takes longer to start than it saves.
+# With fewer multiplications oneDNN takes longer to start than it saves; with one of the
+# three sizes smaller, to copy what it can't read transposed.
 _ONEDNN_WORK = 2**20
+_ONEDNN_SIZE = 64
 
 
 def pytorch_product(a, b, plus=None, *, beta=1, alpha=1, out=None, scratch=None):
@@ -34,10 +37,14 @@ def pytorch_product(a, b, plus=None, *, beta=1, alpha=1, out=None, scratch=None)
 
 
 def onednn_product(a, b, plus=None, *, beta=1, alpha=1, out=None, scratch=None):
-    """Return the same as `pytorch_product`, by oneDNN, which has no use for scratch."""
-    bias = plus if plus is not None and plus.dim() == 1 else None
+    """Return the same as `pytorch_product`, by oneDNN, which has no use for scratch.
+
+    k must be at least 1.
+    """
+    is_bias = plus is not None and plus.dim() == 1 and beta == alpha == 1
+    bias = plus.contiguous() if is_bias else None
     result = torch.ops.mkldnn._linear_pointwise.default(a, b.T, bias, "none", [], "")
-    if plus is not None and bias is None:
+    if plus is not None and not is_bias:
         result = result if alpha == 1 else result.mul_(alpha)
         return torch.add(result, plus, alpha=beta, out=result if out is None else out)
     return result if out is None else out.copy_(result)
@@ -61,19 +68,21 @@ def _has_slow_mkl():
     )
 
 
-def fastest_product(tensor, work):
+def fastest_product(tensor, sizes):
     """Return the function for products of matrices like ``tensor``.
 
     Parameters
     ----------
     tensor : Tensor
-    work : int
-        Number of multiplications of the largest product.
+    sizes : tuple of int
+        (n, k, m) of the largest product, in any order.
     """
     is_onednns = (
         tensor.dtype == torch.float32
         and tensor.device.type == "cpu"
-        and work >= _ONEDNN_WORK
+        and math.prod(sizes) >= _ONEDNN_WORK
+        and min(sizes) >= _ONEDNN_SIZE
+        and torch.backends.mkldnn.enabled
         and _has_slow_mkl()
     )
     return onednn_product if is_onednns else pytorch_product

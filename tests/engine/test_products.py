@@ -5,11 +5,13 @@ import torch
 from skcae.engine import products
 from skcae.engine.network import Architecture
 from skcae.engine.objective import make_gradient
+from skcae.engine.optimizer import Muon
 from skcae.engine.products import fastest_product, onednn_product, pytorch_product
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN"
 )
+LARGE = 64, 128, 128
 PRODUCTS = [pytorch_product, pytest.param(onednn_product, marks=needs_onednn)]
 
 
@@ -29,13 +31,14 @@ def matrices(rng):
 def test_products_are_numpys(matrices, product, transposes_a, transposes_b, gives_out):
     a, b = matrices[transposes_a][0], matrices[transposes_b][1]
     total = matrices[0][2]
-    row = total[0].clone()
+    row = torch.stack([total[0], total[1]], dim=1)[:, 0]  # with a stride
     expected = a.numpy().astype(float) @ b.numpy()
     cases = [
         ((), {}, expected),
         ((row,), {}, expected + row.numpy()),
         ((total,), {}, expected + total.numpy()),
         ((total,), {"beta": 2, "alpha": -3}, -3 * expected + 2 * total.numpy()),
+        ((row,), {"beta": 2, "alpha": -3}, -3 * expected + 2 * row.numpy()),
     ]
     for plus, factors, result in cases:
         out = torch.full((5, 3), torch.nan) if gives_out else None
@@ -62,18 +65,20 @@ def test_the_result_is_returned_wherever_it_is(matrices, product):
 
 
 @pytest.mark.parametrize(
-    "dtype, work, has_slow_mkl, expected",
+    "dtype, sizes, has_slow_mkl, expected",
     [
-        (torch.float32, 2**20, True, onednn_product),
-        (torch.float32, 2**20 - 1, True, pytorch_product),
-        (torch.float32, 2**20, False, pytorch_product),
-        (torch.float64, 2**20, True, pytorch_product),
-        (torch.bfloat16, 2**20, True, pytorch_product),
+        (torch.float32, LARGE, True, onednn_product),
+        (torch.float32, (64, 128, 127), True, pytorch_product),
+        (torch.float32, (63, 2**10, 2**10), True, pytorch_product),
+        (torch.float32, (2**10, 63, 2**10), True, pytorch_product),
+        (torch.float32, LARGE, False, pytorch_product),
+        (torch.float64, LARGE, True, pytorch_product),
+        (torch.bfloat16, LARGE, True, pytorch_product),
     ],
 )
-def test_the_rule(monkeypatch, dtype, work, has_slow_mkl, expected):
+def test_the_rule(monkeypatch, dtype, sizes, has_slow_mkl, expected):
     monkeypatch.setattr(products, "_has_slow_mkl", lambda: has_slow_mkl)
-    assert fastest_product(torch.zeros(1, dtype=dtype), work) is expected
+    assert fastest_product(torch.zeros(1, dtype=dtype), sizes) is expected
 
 
 def test_the_rule_looks_at_the_processor(monkeypatch):
@@ -82,15 +87,38 @@ def test_the_rule_looks_at_the_processor(monkeypatch):
         torch.cpu, "get_capabilities", lambda: {"cpu_name": next(names)}, raising=False
     )
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    answers = []
-    for _ in range(3):
-        products._has_slow_mkl.cache_clear()
-        answers.append(products._has_slow_mkl())
-    products._has_slow_mkl.cache_clear()
+    ask = products._has_slow_mkl.__wrapped__  # what is asked once
+    answers = [ask() for _ in range(3)]
     has_both = (
-        torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+        torch.backends.mkl.is_available()
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
     assert answers == [has_both, False, False]
+
+
+@pytest.mark.filterwarnings("ignore:TF32")  # which the switch asks for as well
+def test_the_rule_heeds_pytorchs_switch(monkeypatch):
+    monkeypatch.setattr(products, "_has_slow_mkl", lambda: True)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert fastest_product(torch.zeros(1), LARGE) is pytorch_product
+
+
+@needs_onednn
+def test_muon_takes_the_fastest_product(monkeypatch):
+    monkeypatch.setattr(products, "_has_slow_mkl", lambda: True)
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return onednn_product(*args, **kwargs)
+
+    monkeypatch.setattr(products, "onednn_product", counted)
+    for n_hidden in (4, 128):  # too small, and large enough
+        architecture = Architecture((128, n_hidden), tied=True)
+        flat = torch.ones(architecture.n_parameters())
+        Muon(architecture, flat, torch.ones_like(flat), 0.1).step()
+        assert bool(calls) == (n_hidden == 128)
 
 
 @needs_onednn
@@ -101,6 +129,7 @@ def test_gradients_are_the_same_with_both(monkeypatch, rng, tied, lam):
     flat = torch.tensor(rng.normal(size=architecture.n_parameters())).float()
     x = torch.tensor(rng.normal(size=(7, 6))).float()
     monkeypatch.setattr(products, "_ONEDNN_WORK", 0)
+    monkeypatch.setattr(products, "_ONEDNN_SIZE", 0)
     gradients = []
     for has_slow_mkl in (False, True):
         monkeypatch.setattr(products, "_has_slow_mkl", lambda has=has_slow_mkl: has)
@@ -112,6 +141,7 @@ def test_gradients_are_the_same_with_both(monkeypatch, rng, tied, lam):
             batch_size=7,
             dtype=torch.float32,
         )
+        assert (gradient._product is onednn_product) == has_slow_mkl
         terms = gradient(x)
         gradients.append([gradient.gradient.numpy(), *map(float, terms)])
     for one, other in zip(*gradients, strict=True):
