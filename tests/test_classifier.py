@@ -894,3 +894,26 @@ def test_loss_is_the_cross_entropy(X, y, make):
     np.testing.assert_allclose(
         cross_entropy(model, X, y), expected[np.arange(60), y], rtol=1e-9
     )
+
+
+def test_an_unknown_label_in_the_class_weights(make, digits):
+    X, y = digits[0][:60], digits[1][:60] % 2
+    model = make(class_weight={-1: 5, 0: 2, 1: 1})
+    with pytest.raises(ValueError, match=r"keys, which are \[0, 1\]\. Got \{-1: 5, "):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize("missing", [None, 3])
+def test_labels_of_several_types(missing, make, digits):
+    y = np.array(["a", "b", missing] * 20, dtype=object)
+    with pytest.raises(ValueError, match="the number -1 of samples without a label"):
+        make().fit(digits[0][:60], y)
+
+
+def test_a_difference_of_scores_that_is_infinite(make, digits):
+    X, y = digits[0][:60], digits[1][:60] % 2
+    model = make().fit(X, y)
+    model.coefs_[-1][:] = 0
+    model.intercepts_[-1][:] = [2e38, -2e38]
+    with pytest.raises(ValueError, match="scores are infinite"):
+        model.decision_function(X.astype(np.float32))

@@ -493,3 +493,25 @@ def test_bars_of_weights_that_are_all_zero(pyplot):
     display = displays.ComponentsDisplay(np.zeros((2, 3))).plot()
     bars = display.ax_.collections[0]
     assert all(np.ptp(path.vertices[:, 0]) == 0 for path in bars.get_paths())
+
+
+def test_a_single_epoch_is_a_point(pyplot):
+    display = displays.TrainingCurveDisplay(
+        {"objective": [2.0], "reconstruction": [1.0], "curvature": [np.nan]}
+    ).plot()
+    assert [line.get_marker() for line in display.lines_] == ["o", "o"]
+    assert len(display.ax_.get_legend().get_texts()) == 2
+
+
+def test_ticks_of_epochs_and_indices_are_whole_numbers(pyplot):
+    curves = displays.TrainingCurveDisplay({"objective": [4.0, 3.0, 2.0]}).plot()
+    spectrum = displays.SingularValueDisplay(np.ones((2, 3))).plot()
+    for display in (curves, spectrum):
+        assert all(tick == int(tick) for tick in display.ax_.get_xticks())
+
+
+@pytest.mark.parametrize("quantiles", [(10, 90), (0.9, 0.1), (0.5,), 0.5, (0, np.nan)])
+def test_quantiles(quantiles, pyplot):
+    display = displays.SingularValueDisplay(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"quantiles must be two floats in .* Got"):
+        display.plot(quantiles=quantiles)

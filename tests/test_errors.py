@@ -459,3 +459,17 @@ def test_masking_everything(level, X, make):
 def test_a_huge_weight_is_explained(name, X, make):
     with pytest.raises(ValueError, match=rf"{name}=1e\+300 is too large"):
         make(**{name: 1e300}).fit(X)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"alpha": 1e300}, {"gamma": 1.0, "sigma": 1e300}, {"corruption_level": 1e300}],
+)
+def test_divergence_names_what_is_in_use(parameters, make, X):
+    if "corruption_level" in parameters:
+        parameters = {"corruption": "gaussian", **parameters}
+    with pytest.raises(ValueError, match="Training diverged") as caught:
+        make(**parameters).fit(X)
+    for name, value in parameters.items():
+        if name != "corruption":
+            assert f"{name} ({value})" in str(caught.value)
