@@ -16,6 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
+from sklearn.semi_supervised import LabelSpreading
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 
@@ -60,6 +61,7 @@ for seed in SEEDS:
         "the same with 15 tangents": ContractiveAutoencoderClassifier(
             pretrained, tangent_weight=3, n_tangents=15, random_state=seed
         ),
+        "LabelSpreading": LabelSpreading(kernel="knn"),
     }
     for name, model in supervised.items():
         model.fit(X_train[labelled], y_train[labelled])
@@ -72,7 +74,10 @@ for seed in SEEDS:
 # Test accuracy over five splits: mean ± standard deviation. The splits differ more than
 # the models do, so that the last column compares each model with the perceptron, split
 # by split. The classifiers have their default settings; lam and the weight of the
-# tangents were chosen by the results of other splits.
+# tangents were chosen by the results of other splits. The digits without a label gain
+# next to nothing for the classifiers that start from an encoder, and `LabelSpreading`,
+# which looks at neighbours alone, is far ahead of all: on digits these are of the same
+# class nearly always.
 
 perceptron = np.array(accuracies["MLPClassifier"])
 print(f"{'':<36}accuracy         better than MLPClassifier by")
