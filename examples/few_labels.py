@@ -75,9 +75,9 @@ for seed in SEEDS:
 # the models do, so that the last column compares each model with the perceptron, split
 # by split. The classifiers have their default settings; lam and the weight of the
 # tangents were chosen by the results of other splits. The digits without a label gain
-# next to nothing for the classifiers that start from an encoder, and `LabelSpreading`,
-# which looks at neighbours alone, is far ahead of all: on digits these are of the same
-# class nearly always.
+# next to nothing for the classifiers that start from an encoder, and
+# `~sklearn.semi_supervised.LabelSpreading`, which looks at neighbours alone, is far
+# ahead of all: those of a digit are of the same class nearly always.
 
 perceptron = np.array(accuracies["MLPClassifier"])
 print(f"{'':<36}accuracy         better than MLPClassifier by")

@@ -379,8 +379,9 @@ class ContractiveAutoencoderClassifier(
     def _labelled_data(self, X, labelled, labels, rng):
         """Return (rows, labels, weights) to train on, and those held out or None."""
         if isinstance(self.class_weight, dict):
-            unknown = set(self.class_weight) - set(self.classes_.tolist())
-            if unknown:
+            named, known = set(self.class_weight), set(self.classes_.tolist())
+            # As in scikit-learn, more labels may be named if all of y's are.
+            if named - known and known - named:
                 raise ValueError(
                     "class_weight must have labels of y as keys, which are "
                     f"{self.classes_.tolist()}. Got {self.class_weight!r} instead."

@@ -803,7 +803,8 @@ class ContractionRatioDisplay(_Display):
             xscale="log",
         )
         # Without auto=None, curves that are added later could lie outside.
-        self.ax_.set_ylim(bottom=0, auto=None)
+        highest = max(line.get_ydata().max() for line in self.ax_.lines)
+        self.ax_.set_ylim(0, 1.05 * highest, auto=None)
         if self.name is not None:
             self.ax_.legend()
         return self

@@ -898,7 +898,8 @@ def test_loss_is_the_cross_entropy(X, y, make):
 
 def test_an_unknown_label_in_the_class_weights(make, digits):
     X, y = digits[0][:60], digits[1][:60] % 2
-    model = make(class_weight={-1: 5, 0: 2, 1: 1})
+    make(class_weight={-1: 5, 0: 2, 1: 1}).fit(X, y)
+    model = make(class_weight={-1: 5, 0: 2})
     with pytest.raises(ValueError, match=r"keys, which are \[0, 1\]\. Got \{-1: 5, "):
         model.fit(X, y)
 

@@ -1,11 +1,14 @@
 """What a trained network computes, row by row."""
 
+import math
+from itertools import pairwise
+
 import numpy as np
 import torch
 
 from .activations import ACTIVATIONS
 from .batches import block_rows, row_blocks
-from .device import has_float64, isolated
+from .device import has_float64, isolated, threads_for
 from .losses import LOSSES
 from .network import Parameters, decode, encode
 
@@ -74,10 +77,15 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
             for group in arrays
         )
     )
-    n_rows = block_rows(entries_per_row or max(architecture.sizes))
+    widest = max(architecture.sizes)
+    entries_per_row = entries_per_row or widest
+    n_rows = block_rows(entries_per_row)
+    # The products of a row: with a layer's weights, for each vector there is.
+    work = max(map(math.prod, pairwise(architecture.sizes))) * entries_per_row // widest
     result = None
     for rows, block in row_blocks(X, dtype=dtype, device=device, n_rows=n_rows):
-        values = function(architecture, parameters, block)
+        with threads_for(len(block) * work):
+            values = function(architecture, parameters, block)
         if result is None:
             shape = (X.shape[0], *values.shape[1:])
             home = device if is_tensor else torch.device("cpu")
