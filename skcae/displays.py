@@ -190,11 +190,10 @@ class TrainingCurveDisplay(_Display):
     """
 
     _STYLES = {
-        # Wider than the loss, which it equals without a penalty.
-        "objective": {"label": "objective", "color": "black", "linewidth": 3},
+        # Wide and light: without a penalty it lies under the loss.
+        "objective": {"label": "objective", "linewidth": 3, "alpha": 0.4},
         "validation_loss": {
             "label": "objective, held-out samples",
-            "color": "black",
             "linestyle": "--",
         },
         "reconstruction": {"label": "reconstruction loss", "color": "C0"},
@@ -242,6 +241,7 @@ class TrainingCurveDisplay(_Display):
         self : TrainingCurveDisplay
         """
         self._set_axes(ax)
+        from matplotlib import rcParams
         from matplotlib.ticker import LogLocator, MaxNLocator
 
         self.lines_ = []
@@ -250,9 +250,10 @@ class TrainingCurveDisplay(_Display):
             if (values > 0).any():  # There is no other place on a logarithmic scale.
                 epochs = np.arange(1, len(values) + 1)
                 marker = "o" if len(values) == 1 else None
+                style = {"color": rcParams["text.color"]} | style
                 self.lines_ += self.ax_.plot(epochs, values, marker=marker, **style)
         self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
-        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True))
+        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         # Plain numbers at 1, 2, 5, 10, ...: the curves often span few powers of ten.
         self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         self.ax_.yaxis.set_major_formatter("{x:g}")
@@ -666,10 +667,10 @@ class SingularValueDisplay(_Display):
         self.band_ = self.ax_.fill_between(
             index, lower, upper, color=self.line_.get_color(), alpha=0.2, linewidth=0
         )
-        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True))
+        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         self.ax_.set(
             xlabel="index",
-            ylabel=f"singular value (mean, {low:.0%} to {high:.0%} of samples)",
+            ylabel=f"singular value\n(mean, {low:.0%} to {high:.0%} of samples)",
         )
         if self.name is not None:
             self.ax_.legend()
