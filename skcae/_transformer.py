@@ -4,7 +4,6 @@ import hashlib
 import math
 import sys
 import warnings
-from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
@@ -46,7 +45,7 @@ from .engine.device import (
 )
 from .engine.distributed import current_group, taking_part
 from .engine.losses import LOSSES
-from .engine.network import Architecture, Parameters
+from .engine.network import Architecture, Parameters, largest_layer
 from .engine.optimizer import OPTIMIZERS
 from .engine.penalties import contraction, entries_per_row, jacobian
 from .engine.training import Trainer
@@ -669,7 +668,7 @@ class ContractiveAutoencoderTransformer(
             self.output_activation,
             bool(self.tied_weights),
         )
-        if 8 * max(map(math.prod, pairwise(architecture.sizes))) > sys.maxsize:
+        if 8 * math.prod(largest_layer(architecture)) > sys.maxsize:
             raise MemoryError(self._out_of_memory(X))
         if continues:
             self._check_same_architecture(architecture)

@@ -85,6 +85,12 @@ class _Display:
         self.ax_ = ax
         self.figure_ = ax.figure
 
+    def _count_along_x(self):
+        """Put ticks at whole numbers only, at one of them if need be."""
+        from matplotlib.ticker import MaxNLocator
+
+        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
     def _set_image_axes(self, ax, shape, *, left=0, colorbar=True):
         """Make axes for images of shape (n_rows, n_columns, height, width).
 
@@ -242,7 +248,7 @@ class TrainingCurveDisplay(_Display):
         """
         self._set_axes(ax)
         from matplotlib import rcParams
-        from matplotlib.ticker import LogLocator, MaxNLocator
+        from matplotlib.ticker import LogLocator
 
         self.lines_ = []
         for name, style in self._STYLES.items():
@@ -253,7 +259,7 @@ class TrainingCurveDisplay(_Display):
                 style = {"color": rcParams["text.color"]} | style
                 self.lines_ += self.ax_.plot(epochs, values, marker=marker, **style)
         self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
-        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        self._count_along_x()
         # Plain numbers at 1, 2, 5, 10, ...: the curves often span few powers of ten.
         self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         self.ax_.yaxis.set_major_formatter("{x:g}")
@@ -659,15 +665,13 @@ class SingularValueDisplay(_Display):
             )
         lower, upper = np.quantile(self.singular_values, (low, high), axis=0)
         self._set_axes(ax)
-        from matplotlib.ticker import MaxNLocator
-
         index = np.arange(1, self.singular_values.shape[1] + 1)
         mean = self.singular_values.mean(axis=0)
         (self.line_,) = self.ax_.plot(index, mean, **{"label": self.name} | kwargs)
         self.band_ = self.ax_.fill_between(
             index, lower, upper, color=self.line_.get_color(), alpha=0.2, linewidth=0
         )
-        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        self._count_along_x()
         self.ax_.set(
             xlabel="index",
             ylabel=f"singular value\n(mean, {low:.0%} to {high:.0%} of samples)",
@@ -804,8 +808,7 @@ class ContractionRatioDisplay(_Display):
             xscale="log",
         )
         # Without auto=None, curves that are added later could lie outside.
-        highest = max(line.get_ydata().max() for line in self.ax_.lines)
-        self.ax_.set_ylim(0, 1.05 * highest, auto=None)
+        self.ax_.set_ylim(0, 1.05 * self.ax_.dataLim.ymax, auto=None)
         if self.name is not None:
             self.ax_.legend()
         return self

@@ -291,16 +291,26 @@ def check_leaving(rank):
         return fitted(shard(rank, rows()))
 
 
-def check_terminating(rank):
-    def terminate():
-        signal.raise_signal(signal.SIGTERM)
+def terminated(rank, *signums):
+    def send():
+        for signum in signums:
+            signal.raise_signal(signum)
 
     before = signal.signal(signal.SIGTERM, leave)
     try:
-        with when("step", 20 if rank == 1 else 0, terminate, owner=Adam):
+        with when("step", 20 if rank == 1 else 0, send, owner=Adam):
             return fitted(shard(rank, rows()), solver="adam")
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def check_terminating(rank):
+    return terminated(rank, signal.SIGTERM)
+
+
+def check_terminating_after_an_interrupt(rank):
+    # Both come between the same two exchanges.
+    return terminated(rank, signal.SIGINT, signal.SIGTERM)
 
 
 class AtEpoch(Callback):
@@ -577,6 +587,7 @@ FAILURES = {
     "check_failing_callback": "OSError: disk on fire",
     "check_leaving": "SystemExit: 3",
     "check_terminating": "SystemExit: 3",
+    "check_terminating_after_an_interrupt": "SystemExit: 3",
 }
 
 

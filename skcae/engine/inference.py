@@ -1,7 +1,6 @@
 """What a trained network computes, row by row."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from .activations import ACTIVATIONS
 from .batches import block_rows, row_blocks
 from .device import has_float64, isolated, threads_for
 from .losses import LOSSES
-from .network import Parameters, decode, encode
+from .network import Parameters, decode, encode, largest_layer
 
 
 def code(architecture, parameters, x):
@@ -81,7 +80,7 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
     entries_per_row = entries_per_row or widest
     n_rows = block_rows(entries_per_row)
     # The products of a row: with a layer's weights, for each vector there is.
-    work = max(map(math.prod, pairwise(architecture.sizes))) * entries_per_row // widest
+    work = math.prod(largest_layer(architecture)) * entries_per_row // widest
     result = None
     for rows, block in row_blocks(X, dtype=dtype, device=device, n_rows=n_rows):
         with threads_for(len(block) * work):

@@ -1,5 +1,7 @@
 """Parameters of an autoencoder, their initialisation, and encode / decode."""
 
+import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -85,6 +87,11 @@ class Architecture(NamedTuple):
             weights += parameters.decoder_weights
         biases = [*parameters.encoder_biases, *parameters.decoder_biases]
         return torch.cat([block.reshape(-1) for block in weights + biases])
+
+
+def largest_layer(architecture):
+    """Return the numbers of inputs and outputs of the layer with most weights."""
+    return max(pairwise(architecture.sizes), key=math.prod)
 
 
 def encode(architecture, parameters, x):

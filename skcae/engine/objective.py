@@ -6,7 +6,6 @@ terms as scalar tensors, without waiting for a device.
 """
 
 import math
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ import torch
 from .activations import ACTIVATIONS
 from .corruption import fill_normal
 from .losses import LOSSES, dot
-from .network import decode, encode
+from .network import decode, encode, largest_layer
 from .penalties import contraction, higher_order, projected_contraction
 from .products import fastest_product
 
@@ -142,8 +141,7 @@ class FlatGradient:
     @property
     def product_sizes(self):
         """Numbers of rows, inputs and outputs of the largest matrix product."""
-        layers = pairwise(self.architecture.sizes)
-        return self.batch_size, *max(layers, key=math.prod)
+        return self.batch_size, *largest_layer(self.architecture)
 
     @property
     def work(self):

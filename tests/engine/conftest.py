@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from skcae.engine import products
 from skcae.engine.activations import ACTIVATIONS
 
 
@@ -127,3 +128,20 @@ def torch_setting(request):
     Calling it returns a context manager, which undoes the setting.
     """
     return _SETTINGS[request.param]
+
+
+@pytest.fixture
+def each_product(monkeypatch):
+    """Return an iterator: during its turns one function is the fastest product."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("PyTorch was built without oneDNN")
+    monkeypatch.setattr(products, "_ONEDNN_WORK", 0)
+    monkeypatch.setattr(products, "_ONEDNN_SIZE", 0)
+
+    def turns():
+        for product in (products.pytorch_product, products.onednn_product):
+            is_onednns = product is products.onednn_product
+            monkeypatch.setattr(products, "_has_slow_mkl", lambda slow=is_onednns: slow)
+            yield product
+
+    return turns()

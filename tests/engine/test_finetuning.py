@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skcae.engine import finetuning, products
+from skcae.engine import finetuning
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.device import PRECISIONS
 from skcae.engine.finetuning import (
@@ -363,23 +363,17 @@ def test_infinite_losses_are_found(make_tuner):
         run(tuner, 1)
 
 
-@pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN"
-)
-def test_gradients_are_the_same_by_onednn(monkeypatch, make_batch):
+def test_gradients_are_the_same_by_onednn(each_product, make_batch):
     # Unlike sigmoid's, the derivative of silu needs the pre-activations.
     architecture, flat, batch = make_batch((6, 5, 4, 3), "silu", n_tangents=0)
     x, labels, weights, _ = batch
     batch = LabelledBatch(x.float(), labels, weights.float(), None)
-    monkeypatch.setattr(products, "_ONEDNN_WORK", 0)
-    monkeypatch.setattr(products, "_ONEDNN_SIZE", 0)
     gradients = []
-    for has_slow_mkl in (False, True):
-        monkeypatch.setattr(products, "_has_slow_mkl", lambda has=has_slow_mkl: has)
+    for product in each_product:
         gradient = ClosedFormGradient(
             architecture, flat.float(), batch_size=7, dtype=torch.float32
         )
-        assert (gradient._product is products.onednn_product) == has_slow_mkl
+        assert gradient._product is product
         gradient(batch.x, batch)
         gradients.append(gradient.gradient)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
