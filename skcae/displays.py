@@ -13,6 +13,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
+from ._classifier import ContractiveAutoencoderClassifier
 from ._transformer import ContractiveAutoencoderTransformer
 from .engine.batches import as_array
 from .geometry import contraction_ratio, score_field, singular_values, tangent_bases
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _ESTIMATOR = {"estimator": [ContractiveAutoencoderTransformer]}
+_N_COLUMNS = {"n_columns": [Interval(Integral, 1, None, closed="left"), None]}
 
 
 def _as_images(X, image_shape):
@@ -69,10 +71,53 @@ def _check_indices(indices, n_units):
     return numbers
 
 
+def _gap(height, width):
+    """Return the number of transparent pixels between two images."""
+    return max(1, round(max(height, width) / 14))
+
+
+def _labelled(height, width):
+    """Return the inches of an image's longer side that leave room for a label beside.
+
+    No more than fit on a page.
+    """
+    return min(8, 0.2 * max(height, width) / height)
+
+
 def _thinned(ticks, labels, n=25):
     """Return at most n ticks and their labels: every k-th, evenly spaced."""
     every = -(-len(ticks) // n)
     return ticks[::every], labels[::every]
+
+
+class _BesideImages:
+    """Places a colour bar: beside the images, and as tall as they are.
+
+    Matplotlib makes it for the place that the axes were given, some of which images
+    of a fixed shape leave free.
+    """
+
+    def __init__(self, image_axes, locator):
+        self.image_axes = image_axes
+        self.locator = locator
+
+    def __call__(self, ax, renderer):
+        from matplotlib.transforms import Bbox
+
+        locator = self.image_axes.get_axes_locator()
+        self.image_axes.apply_aspect(
+            locator(self.image_axes, renderer) if locator else None
+        )
+        given = self.image_axes.get_position(original=True)
+        taken = self.image_axes.get_position()
+        bar = self.locator(ax, renderer)
+        x = taken.x1 + 0.02 * given.width + bar.intervalx - bar.x0
+        y = taken.y0 + (bar.intervaly - given.y0) * taken.height / given.height
+        return Bbox(np.transpose([x, y]))
+
+    def get_subplotspec(self):
+        """Return what ``tight_layout`` asks for."""
+        return self.locator.get_subplotspec()
 
 
 class _Display:
@@ -97,16 +142,19 @@ class _Display:
         ``left`` is the room, in inches, that the labels of the rows need.
         """
         n_rows, n_columns, height, width = shape
+        longer = max(height, width)
         # Inches of an image's longer side: all fit on a page, unless they are so many
         # that neither they nor their labels could be made out.
         size = min(0.8, max(0.2, 8 / n_columns), max(0.35, 9 / n_rows))
-        size /= max(height, width)
+        if left:
+            size = max(size, _labelled(height, width))
+        size /= longer
         figure_width = n_columns * width * size + left + (1.3 if colorbar else 0.2)
         figure_height = n_rows * height * size + 0.5
         figsize = max(2, figure_width), max(1.8, figure_height)
         # Where the shape of axes is fixed, "constrained" may cut off what is left of
-        # them; "compressed" doesn't, but makes small colour bars.
-        self._set_axes(ax, figsize, "compressed" if left else "constrained")
+        # them.
+        self._set_axes(ax, figsize, "compressed")
 
     def _draw_images(self, images, **kwargs):
         """Draw images of shape (n_rows, n_columns, height, width); NaN is transparent.
@@ -115,7 +163,7 @@ class _Display:
         """
         n_rows, n_columns, height, width = images.shape
         # One image of all of them: drawn at once, on whatever axes the user has.
-        gap = max(1, round(max(height, width) / 14))
+        gap = _gap(height, width)
         tiles = np.full((n_rows, height + gap, n_columns, width + gap), np.nan)
         tiles[:, :height, :, :width] = images.transpose(0, 2, 1, 3)
         mosaic = tiles.reshape(n_rows * (height + gap), n_columns * (width + gap))
@@ -145,7 +193,7 @@ class _Display:
     def _draw_images_on_scale_of(self, inputs, ax, images, cmap, *, left=0):
         """Make axes, draw images on the scale of the inputs, say if they exceed it."""
         vmin, vmax = inputs.min(), inputs.max()
-        low, high = images.min(), images.max()
+        low, high = np.nanmin(images), np.nanmax(images)
         # Less than one of 256 shades isn't seen.
         shade = (vmax - vmin) / 256
         exceeds = (low < vmin - shade, high > vmax + shade)
@@ -160,8 +208,22 @@ class _Display:
 
     def _add_colorbar(self, artist, label, extend):
         self.colorbar_ = self.figure_.colorbar(
-            artist, ax=self.ax_, label=label, extend=extend, shrink=0.8, pad=0.02
+            artist, ax=self.ax_, label=label, extend=extend, pad=0.02
         )
+        ax = self.colorbar_.ax
+        ax.set_axes_locator(_BesideImages(self.ax_, ax.get_axes_locator()))
+
+
+class _LineDisplay(_Display):
+    def _draw_line(self, x, y, kwargs):
+        """Draw a line, or a point if there is but one."""
+        defaults = {"label": self.name, "marker": "o" if len(x) == 1 else None}
+        (self.line_,) = self.ax_.plot(x, y, **defaults | kwargs)
+
+    def _name_line(self):
+        # Matplotlib's names for lines without one begin with an underscore.
+        if not self.line_.get_label().startswith("_"):
+            self.ax_.legend()
 
 
 class TrainingCurveDisplay(_Display):
@@ -172,8 +234,9 @@ class TrainingCurveDisplay(_Display):
     Parameters
     ----------
     curves : dict of ndarray of shape (n_epochs,)
-        "objective", "reconstruction", "contraction" and, where there are such,
-        "curvature" and "validation_loss".
+        "objective" and, where there are such, "validation_loss", and its terms:
+        "reconstruction", "contraction" and "curvature" of an autoencoder,
+        "cross_entropy" and "tangent" of a classifier.
 
     Attributes
     ----------
@@ -208,20 +271,32 @@ class TrainingCurveDisplay(_Display):
             "label": r"curvature $E\,\|J(x) - J(x+\varepsilon)\|_F^2$",
             "color": "C2",
         },
+        "cross_entropy": {"label": "cross-entropy", "color": "C0"},
+        "tangent": {"label": "tangent penalty", "color": "C1"},
     }
 
     def __init__(self, curves):
         self.curves = curves
 
     @classmethod
-    @validate_params(_ESTIMATOR, prefer_skip_nested_validation=False)
+    @validate_params(
+        {
+            "estimator": [
+                ContractiveAutoencoderTransformer,
+                ContractiveAutoencoderClassifier,
+            ]
+        },
+        prefer_skip_nested_validation=False,
+    )
     def from_estimator(cls, estimator, *, ax=None):
         """Plot the training curves of a fitted estimator.
 
         Parameters
         ----------
-        estimator : ContractiveAutoencoderTransformer
-            A fitted estimator.
+        estimator : ContractiveAutoencoderTransformer or \
+                ContractiveAutoencoderClassifier
+            A fitted estimator. Of a classifier it is the fine-tuning; the pretraining
+            is that of its ``transformer_``.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
 
@@ -257,17 +332,21 @@ class TrainingCurveDisplay(_Display):
                 epochs = np.arange(1, len(values) + 1)
                 marker = "o" if len(values) == 1 else None
                 style = {"color": rcParams["text.color"]} | style
+                if name == "validation_loss" and "cross_entropy" in self.curves:
+                    style["label"] = "cross-entropy, held-out samples"
                 self.lines_ += self.ax_.plot(epochs, values, marker=marker, **style)
         self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
         self._count_along_x()
-        # Plain numbers at 1, 2, 5, 10, ...: the curves often span few powers of ten.
-        self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         self.ax_.yaxis.set_major_formatter("{x:g}")
-        self.ax_.yaxis.set_minor_formatter("{x:g}")
+        lowest, highest = self.ax_.dataLim.intervaly
+        if highest < 1000 * lowest:
+            # Numbers at 1, 2, 5, 10, ...: powers of ten alone would be too few.
+            self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            self.ax_.yaxis.set_minor_formatter("{x:g}")
         # Above the axes of a figure of its own: inside, it might hide a curve.
         above = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
         above |= {"ncols": 2, "frameon": False}
-        self.ax_.legend(**(above if ax is None else {}))
+        self.ax_.legend(**(above if ax is None else {"fontsize": "small"}))
         return self
 
 
@@ -368,10 +447,7 @@ class ComponentsDisplay(_Display):
         )
         return display.plot(ax, **kwargs)
 
-    @validate_params(
-        {"n_columns": [Interval(Integral, 1, None, closed="left"), None]},
-        prefer_skip_nested_validation=True,
-    )
+    @validate_params(_N_COLUMNS, prefer_skip_nested_validation=True)
     def plot(self, ax=None, *, n_columns=None, cmap="RdBu_r"):
         """Draw the filters, all on one scale.
 
@@ -453,7 +529,7 @@ class ComponentsDisplay(_Display):
         self.ax_.set_yticks(range(n_shown), names)
         if n_shown < n_features:
             self.ax_.set_ylabel(
-                f"the {n_shown} of {n_features} features with the largest weights"
+                f"{n_shown} of {n_features} features\n(largest weights)"
             )
         self.ax_.set(
             xlabel=f"weight by hidden unit\n(longest bar: {longest:.2g})",
@@ -511,7 +587,7 @@ class ReconstructionDisplay(_Display):
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The samples to show, a column for each.
+            The samples to show.
         image_shape : tuple of int (height, width)
             Shape of the images.
         ax : matplotlib Axes, default=None
@@ -534,7 +610,8 @@ class ReconstructionDisplay(_Display):
         images = (_as_images(rows, image_shape) for rows in (inputs, inputs + field))
         return cls(*images).plot(ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="gray"):
+    @validate_params(_N_COLUMNS, prefer_skip_nested_validation=True)
+    def plot(self, ax=None, *, n_columns=None, cmap="gray"):
         """Draw the images, on the scale of the inputs.
 
         Values beyond that have the colours of its ends; there is a colour bar then.
@@ -543,6 +620,9 @@ class ReconstructionDisplay(_Display):
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
+        n_columns : int, default=None
+            Number of samples in a row, in [1, inf); None makes rows as long as a page
+            is wide.
         cmap : str or matplotlib Colormap, default="gray"
             Colormap of the images.
 
@@ -550,13 +630,28 @@ class ReconstructionDisplay(_Display):
         -------
         self : ReconstructionDisplay
         """
-        images = np.stack([self.inputs, self.reconstructions])
-        rows, _ = self._draw_images_on_scale_of(self.inputs, ax, images, cmap, left=1.2)
-        self.ax_.set_yticks(rows, ["input", "reconstruction"])
+        n_samples, height, width = self.inputs.shape
+        if n_columns is None:
+            longer = max(0.5, _labelled(height, width))
+            n_columns = int(8 / (longer * width / max(height, width)))
+        n_columns = min(n_columns, n_samples)
+        n_rows = -(-n_samples // n_columns)
+        # One tile for each sample: the input above the reconstruction.
+        gap = _gap(height, width)
+        tiles = np.full((n_rows * n_columns, 2 * height + gap, width), np.nan)
+        tiles[:n_samples, :height] = self.inputs
+        tiles[:n_samples, -height:] = self.reconstructions
+        tiles = tiles.reshape(n_rows, n_columns, *tiles.shape[1:])
+        centres, _ = self._draw_images_on_scale_of(
+            self.inputs, ax, tiles, cmap, left=1.2
+        )
+        offset = (height + gap) / 2
+        rows = np.ravel([centres - offset, centres + offset], order="F")
+        self.ax_.set_yticks(rows, ["input", "reconstruction"] * n_rows)
         return self
 
 
-class SingularValueDisplay(_Display):
+class SingularValueDisplay(_LineDisplay):
     """Spectrum of the encoder's Jacobian: mean and quantiles over samples.
 
     Use `from_estimator` to create it. To compare estimators, draw them on the same
@@ -667,21 +762,26 @@ class SingularValueDisplay(_Display):
         self._set_axes(ax)
         index = np.arange(1, self.singular_values.shape[1] + 1)
         mean = self.singular_values.mean(axis=0)
-        (self.line_,) = self.ax_.plot(index, mean, **{"label": self.name} | kwargs)
+        self._draw_line(index, mean, kwargs)
         self.band_ = self.ax_.fill_between(
-            index, lower, upper, color=self.line_.get_color(), alpha=0.2, linewidth=0
+            index,
+            lower,
+            upper,
+            color=self.line_.get_color(),
+            alpha=0.2,
+            # The band of a single value would have no width.
+            linewidth=0 if len(index) > 1 else 6,
         )
         self._count_along_x()
         self.ax_.set(
             xlabel="index",
             ylabel=f"singular value\n(mean, {low:.0%} to {high:.0%} of samples)",
         )
-        if self.name is not None:
-            self.ax_.legend()
+        self._name_line()
         return self
 
 
-class ContractionRatioDisplay(_Display):
+class ContractionRatioDisplay(_LineDisplay):
     """Contraction curve: how much the encoder contracts distances, by distance.
 
     Use `from_estimator` to create it. To compare estimators, draw them on the same
@@ -743,7 +843,7 @@ class ContractionRatioDisplay(_Display):
         ----------
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
         radii : array-like of shape (n_radii,), default=None
             Distances. None takes 20 in geometric progression, from 0.01 to 3 times the
@@ -771,7 +871,8 @@ class ContractionRatioDisplay(_Display):
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if radii is None:
-            rows = check_array(X)
+            rows = check_array(as_array(X), accept_sparse=True, input_name="X")
+            rows = rows.toarray() if issparse(rows) else rows
             if (rows == rows[0]).all():
                 raise ValueError(
                     "radii must be given where X has no spread to take them from. Got "
@@ -799,9 +900,7 @@ class ContractionRatioDisplay(_Display):
         self : ContractionRatioDisplay
         """
         self._set_axes(ax)
-        (self.line_,) = self.ax_.plot(
-            self.radii, self.ratios, **{"label": self.name} | kwargs
-        )
+        self._draw_line(self.radii, self.ratios, kwargs)
         self.ax_.set(
             xlabel="distance in the input space",
             ylabel="contraction ratio",
@@ -809,8 +908,7 @@ class ContractionRatioDisplay(_Display):
         )
         # Without auto=None, curves that are added later could lie outside.
         self.ax_.set_ylim(0, 1.05 * self.ax_.dataLim.ymax, auto=None)
-        if self.name is not None:
-            self.ax_.legend()
+        self._name_line()
         return self
 
 
@@ -1053,5 +1151,8 @@ class TangentDisplay(_Display):
         self._draw_images(samples, cmap=cmap)
         _, columns = self._draw_signed_images(tangents, tangent_cmap, "unit tangent")
         labels = ["sample", *range(1, n_components + 1)]
+        # Where images are small, the word is wider than one: it ends where that does.
+        columns[0] += (self.samples.shape[2] - 1) / 2
         self.ax_.set_xticks(*_thinned(columns, labels))
+        self.ax_.get_xticklabels()[0].set_horizontalalignment("right")
         return self

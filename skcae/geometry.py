@@ -8,6 +8,7 @@ others are tangent to the manifold near which the data concentrate.
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
@@ -246,7 +247,7 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     ----------
     estimator : ContractiveAutoencoderTransformer
         A fitted estimator.
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Data.
     radii : array-like of shape (n_radii,)
         Radii r of the spheres, in (0, inf), in the units of X.
@@ -292,7 +293,9 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     True
     """
     floats = (np.float64, np.float32)
-    X = estimator._validate_rows(X, accept_sparse=False, dtype=floats)
+    X = estimator._validate_rows(X, dtype=floats)
+    if issparse(X):  # The points around a sample aren't.
+        X = X.toarray()
     radii = _check_radii(radii)
     rng = check_random_state(random_state)
     dtype, X = X.dtype, X.astype(np.float64, copy=False)

@@ -1,8 +1,10 @@
 """Random walks along the manifold that a fitted contractive autoencoder has learned."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
@@ -80,12 +82,18 @@ def sample(
     ValueError
         If X or another parameter is invalid.
 
+    Warns
+    -----
+    UserWarning
+        If the walks end with more than three times the variance, summed over features,
+        of the rows that they started from (of the first 1000).
+
     Notes
     -----
     Walks stay where the data are if reconstruction leads back there. That is so for
     images in [0, 1] with ``output_activation="sigmoid"`` and ``loss="cross_entropy"``.
     Where the decoder is linear nothing bounds the states, and long walks can drift far
-    off, even with ``sigma=0``: look at the samples.
+    off, even with ``sigma=0``.
 
     References
     ----------
@@ -113,4 +121,23 @@ def sample(
     if return_path:
         entries = max(entries, (n_steps + 1) * X.shape[1])
     function = walk(n_steps, sigma, seed, return_path)
-    return estimator._map_rows(function, X, entries_per_row=entries)
+    walks = estimator._map_rows(function, X, entries_per_row=entries)
+    _warn_of_drift(X, walks[:, -1] if return_path else walks)
+    return walks
+
+
+def _warn_of_drift(starts, ends, n=1000):
+    """Warn if the first n walks have spread far beyond the rows they started from."""
+    starts, ends = starts[:n], ends[:n]
+    starts = starts.toarray() if issparse(starts) else starts
+    if (starts == starts[0]).all():
+        return
+    before, after = (rows.var(axis=0, dtype=float).sum() for rows in (starts, ends))
+    if after > 3 * before:
+        warnings.warn(
+            f"The walks have left the data: their variance is {after / before:.2g} "
+            "times that of the rows they started from. Take a smaller sigma, fewer "
+            "steps, a larger lam, or an estimator with output_activation='sigmoid'.",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,11 +10,20 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from skcae import displays, geometry, sampling
+from skcae import (
+    ContractiveAutoencoderClassifier,
+    ContractiveAutoencoderTransformer,
+    displays,
+    geometry,
+    sampling,
+)
 
 SHAPE = (2, 4)
+
+# The data have a small variance, beside that of walks with the default sigma.
+pytestmark = pytest.mark.filterwarnings("ignore:The walks have left the data")
 
 # What each needs besides a fitted estimator of 8 features.
 DISPLAYS = {
@@ -131,6 +141,7 @@ def test_image_shapes_must_fit(Display, cae, X, pyplot):
 @pytest.mark.parametrize(
     "Display",
     [
+        displays.ContractionRatioDisplay,
         displays.ReconstructionDisplay,
         displays.SamplingDisplay,
         displays.SingularValueDisplay,
@@ -144,7 +155,7 @@ def test_image_shapes_must_fit(Display, cae, X, pyplot):
 )
 def test_other_rows_look_like_dense_ones(convert, Display, cae, X):
     arguments = DISPLAYS[Display](X[:5])
-    if Display is displays.SamplingDisplay:
+    if Display in (displays.ContractionRatioDisplay, displays.SamplingDisplay):
         arguments["random_state"] = 0
     dense = Display.from_estimator(cae, **arguments)
     sparse = Display.from_estimator(cae, **arguments | {"X": convert(X[:5])})
@@ -203,6 +214,43 @@ def test_training_curves(cae, make, X):
     *_, line = displays.TrainingCurveDisplay.from_estimator(curved).lines_
     assert "curvature" in line.get_label()
     np.testing.assert_array_equal(line.get_ydata(), curved.history_["curvature"])
+
+
+def test_training_curves_of_a_classifier(X):
+    y = X[:, 0] > np.median(X[:, 0])
+    model = ContractiveAutoencoderClassifier(
+        ContractiveAutoencoderTransformer(4, max_iter=2),
+        tangent_weight=0.5,
+        n_tangents=2,
+        early_stopping=True,
+        max_iter=3,
+        random_state=0,
+    )
+    with pytest.raises(NotFittedError):
+        displays.TrainingCurveDisplay.from_estimator(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+    display = displays.TrainingCurveDisplay.from_estimator(model)
+    curves = {line.get_label(): line.get_ydata() for line in display.lines_}
+    history = model.history_
+    for label, values in [
+        ("objective", model.loss_curve_),
+        ("cross-entropy, held-out samples", history["validation_loss"]),
+        ("cross-entropy", history["cross_entropy"]),
+        ("tangent penalty", history["tangent"]),
+    ]:
+        np.testing.assert_array_equal(curves.pop(label), values)
+    assert not curves
+
+
+@pytest.mark.parametrize("lowest, numbers", [(0.1, True), (1e-5, False)])
+def test_numbers_between_powers_of_ten(lowest, numbers, pyplot):
+    curves = {"objective": np.geomspace(10, lowest, 50)}
+    display = displays.TrainingCurveDisplay(curves).plot()
+    display.figure_.canvas.draw()
+    labels = display.ax_.get_yticklabels(minor=True)
+    assert ("0.5" in {label.get_text() for label in labels}) == numbers
 
 
 def test_components_as_images(cae):
@@ -320,11 +368,12 @@ def test_indices_must_select_components(indices, cae, pyplot):
 
 
 @pytest.mark.parametrize("n_columns", [0, -3, 1.5])
-def test_number_of_columns_must_be_positive(n_columns, cae, pyplot):
+def test_number_of_columns_must_be_positive(n_columns, cae, X, pyplot):
+    arguments = {"image_shape": SHAPE, "n_columns": n_columns}
     with pytest.raises(ValueError, match=r"'n_columns' parameter .* \[1, inf\)"):
-        displays.ComponentsDisplay.from_estimator(
-            cae, image_shape=SHAPE, n_columns=n_columns
-        )
+        displays.ComponentsDisplay.from_estimator(cae, **arguments)
+    with pytest.raises(ValueError, match=r"'n_columns' parameter .* \[1, inf\)"):
+        displays.ReconstructionDisplay.from_estimator(cae, X, **arguments)
     assert not pyplot.get_fignums()
 
 
@@ -349,6 +398,52 @@ def test_reconstructions_are_below_their_inputs(cae, X):
     assert artist.get_clim() == (X[:5].min(), X[:5].max())
     labels = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert labels == ["input", "reconstruction"]
+
+
+def test_rows_of_many_reconstructions(pyplot):
+    inputs = np.arange(5 * 8.0).reshape(5, *SHAPE)
+    display = displays.ReconstructionDisplay(inputs, -inputs).plot(n_columns=2)
+    (artist,) = display.ax_.get_images()
+    mosaic = drawn(artist)
+    # Three rows of pairs, and a pixel between any two images.
+    assert mosaic.shape == (3 * 6 - 1, 2 * 5 - 1)
+    for i in range(5):
+        top, left = 6 * (i // 2), 5 * (i % 2)
+        pair = mosaic[top : top + 5, left : left + 4]
+        np.testing.assert_array_equal(pair[:2], inputs[i])
+        np.testing.assert_array_equal(pair[3:], -inputs[i])
+    assert np.isfinite(mosaic).sum() == 2 * inputs.size
+    np.testing.assert_array_equal(
+        display.ax_.get_yticks(), [0.5, 3.5, 6.5, 9.5, 12.5, 15.5]
+    )
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == 3 * ["input", "reconstruction"]
+    # Rows are as long as a page is wide.
+    many = np.linspace(0, 1, 40 * 64).reshape(40, 8, 8)
+    display = displays.ReconstructionDisplay(many, many).plot()
+    (artist,) = display.ax_.get_images()
+    assert drawn(artist).shape == (3 * 18 - 1, 16 * 9 - 1)
+    assert display.figure_.get_size_inches()[0] < 10
+
+
+@pytest.mark.parametrize("layout", [None, "constrained", "compressed", "tight"])
+@pytest.mark.parametrize("figsize", [(3, 5), (9, 2)])
+def test_colour_bars_stand_beside_the_images(layout, figsize, cae, X, pyplot):
+    for Display in (displays.TangentDisplay, displays.ReconstructionDisplay):
+        figure, ax = pyplot.subplots(figsize=figsize, layout=layout)
+        arguments = DISPLAYS[Display](X[:2])
+        display = Display.from_estimator(cae, **arguments, ax=ax)
+        figure.canvas.draw()
+        bar = display.colorbar_
+        if bar is None:
+            continue
+        images, bar_box = ax.get_window_extent(), bar.ax.get_window_extent()
+        middle = (bar_box.y0 + bar_box.y1) / 2
+        assert middle == pytest.approx(
+            (images.y0 + images.y1) / 2, abs=0.1 * images.height
+        )
+        assert 0.75 * images.height < bar_box.height < 1.01 * images.height
+        assert images.x1 < bar_box.x0 < images.x1 + 0.05 * figure.bbox.width
 
 
 def test_values_off_the_scale_of_the_inputs():
@@ -422,6 +517,7 @@ def test_contraction_ratios(cae, X):
 def test_named_estimators_share_axes(Display, cae, X):
     unnamed = Display.from_estimator(cae, X)
     assert unnamed.ax_.get_legend() is None
+    assert Display.from_estimator(cae, X, label="a").ax_.get_legend() is not None
     first = Display.from_estimator(cae, X, name="first")
     tall = Display.from_estimator(cae, X, name="second", ax=first.ax_)
     texts = [text.get_text() for text in first.ax_.get_legend().get_texts()]
@@ -505,6 +601,11 @@ def test_a_single_epoch_is_a_point(pyplot):
 
 def test_ticks_of_epochs_and_indices_are_whole_numbers(pyplot):
     for n in (1, 3):
+        # A single value is seen too.
+        marker = (
+            displays.SingularValueDisplay(np.ones((2, n))).plot().line_.get_marker()
+        )
+        assert marker == ("o" if n == 1 else "None")
         curves = displays.TrainingCurveDisplay({"objective": np.ones(n)}).plot()
         spectrum = displays.SingularValueDisplay(np.ones((2, n))).plot()
         for display in (curves, spectrum):

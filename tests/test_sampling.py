@@ -1,6 +1,9 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
@@ -8,6 +11,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from skcae.engine import batches
 from skcae.sampling import sample
+
+# The data of most tests have a small variance.
+pytestmark = pytest.mark.filterwarnings("ignore:The walks have left the data")
 
 
 @pytest.fixture
@@ -33,6 +39,34 @@ def test_a_path_matches_a_loop_with_materialised_jacobians(cae, X):
         np.testing.assert_allclose(path[:, step], states, rtol=1e-10)
     ends = sample(cae, X, n_steps=3, sigma=2.0, random_state=5)
     np.testing.assert_array_equal(ends, path[:, -1])
+
+
+@pytest.mark.filterwarnings("error:The walks have left the data")
+def test_walks_that_leave_the_data(make, X):
+    cae = make().fit(X)
+
+    def variance(rows):
+        return np.trace(np.cov(rows.T, bias=True))
+
+    for sigma in (0.1, 100):
+        arguments = {"n_steps": 1, "sigma": sigma, "random_state": 0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ends = sample(cae, X, **arguments)
+        ratio = variance(ends) / variance(X)
+        for rows in (X, csr_array(X)):
+            for return_path in (False, True):
+                arguments["return_path"] = return_path
+                if sigma == 0.1:
+                    assert ratio < 3
+                    sample(cae, rows, **arguments)
+                    continue
+                assert ratio > 3
+                message = f"their variance is {ratio:.2g}".replace("+", r"\+")
+                with pytest.warns(UserWarning, match=message):
+                    sample(cae, rows, **arguments)
+    # The copies of a row have no variance to compare with.
+    sample(cae, X[:1], 50, n_steps=1, sigma=100)
 
 
 def test_without_noise_it_reconstructs(cae, X):
