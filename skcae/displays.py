@@ -110,10 +110,15 @@ class _BesideImages:
         )
         given = self.image_axes.get_position(original=True)
         taken = self.image_axes.get_position()
-        bar = self.locator(ax, renderer)
-        x = taken.x1 + 0.02 * given.width + bar.intervalx - bar.x0
-        y = taken.y0 + (bar.intervaly - given.y0) * taken.height / given.height
-        return Bbox(np.transpose([x, y]))
+        # Between the triangles at its ends, of the whole.
+        whole, bar = ax.get_position(original=True), self.locator(ax, renderer)
+        inner = (bar.intervaly - whole.y0) / whole.height
+        ax.set_box_aspect(None)  # The locator has set it.
+        height = taken.height * ax.figure.bbox.height / ax.figure.dpi  # inches
+        width = np.clip(height / 20, 0.05, 0.15) * ax.figure.dpi / ax.figure.bbox.width
+        left = taken.x1 + 0.02 * given.width
+        bottom, top = taken.y0 + inner * taken.height
+        return Bbox([[left, bottom], [left + width, top]])
 
     def get_subplotspec(self):
         """Return what ``tight_layout`` asks for."""
@@ -131,10 +136,11 @@ class _Display:
         self.figure_ = ax.figure
 
     def _count_along_x(self):
-        """Put ticks at whole numbers only, at one of them if need be."""
+        """Put ticks at whole numbers from 1 only, at one of them if need be."""
         from matplotlib.ticker import MaxNLocator
 
         self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        self.ax_.set_xlim(left=0.5, auto=None)
 
     def _set_image_axes(self, ax, shape, *, left=0, colorbar=True):
         """Make axes for images of shape (n_rows, n_columns, height, width).
@@ -149,8 +155,10 @@ class _Display:
         if left:
             size = max(size, _labelled(height, width))
         size /= longer
-        figure_width = n_columns * width * size + left + (1.3 if colorbar else 0.2)
-        figure_height = n_rows * height * size + 0.5
+        gap = _gap(height, width)
+        figure_width = n_columns * (width + gap) * size
+        figure_width += left + (1.3 if colorbar else 0.2)
+        figure_height = n_rows * (height + gap) * size + 0.5
         figsize = max(2, figure_width), max(1.8, figure_height)
         # Where the shape of axes is fixed, "constrained" may cut off what is left of
         # them.
@@ -262,7 +270,7 @@ class TrainingCurveDisplay(_Display):
         # Wide and light: without a penalty it lies under the loss.
         "objective": {"label": "objective", "linewidth": 3, "alpha": 0.4},
         "validation_loss": {
-            "label": "objective, held-out samples",
+            "label": "objective, held out",
             "linestyle": "--",
         },
         "reconstruction": {"label": "reconstruction loss", "color": "C0"},
@@ -333,7 +341,7 @@ class TrainingCurveDisplay(_Display):
                 marker = "o" if len(values) == 1 else None
                 style = {"color": rcParams["text.color"]} | style
                 if name == "validation_loss" and "cross_entropy" in self.curves:
-                    style["label"] = "cross-entropy, held-out samples"
+                    style["label"] = "cross-entropy, held out"
                 self.lines_ += self.ax_.plot(epochs, values, marker=marker, **style)
         self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
         self._count_along_x()
@@ -343,10 +351,15 @@ class TrainingCurveDisplay(_Display):
             # Numbers at 1, 2, 5, 10, ...: powers of ten alone would be too few.
             self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
             self.ax_.yaxis.set_minor_formatter("{x:g}")
-        # Above the axes of a figure of its own: inside, it might hide a curve.
-        above = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
-        above |= {"ncols": 2, "frameon": False}
-        self.ax_.legend(**(above if ax is None else {"fontsize": "small"}))
+        if ax is None:  # A figure of its own has room above the axes.
+            place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
+        else:  # Of others, the curves leave the upper part free.
+            place = {"loc": "upper left", "fontsize": "small"}
+            height = self.ax_.get_window_extent().height / self.figure_.dpi  # inches
+            free = min(0.6, (0.17 * len(self.lines_) + 0.1) / height)
+            span = (highest / lowest) ** (1 / (1 - free))
+            self.ax_.set_ylim(0.9 * lowest, 1.1 * lowest * span, auto=None)
+        self.ax_.legend(**place, frameon=False)
         return self
 
 
@@ -631,13 +644,14 @@ class ReconstructionDisplay(_Display):
         self : ReconstructionDisplay
         """
         n_samples, height, width = self.inputs.shape
+        gap = _gap(height, width)
         if n_columns is None:
             longer = max(0.5, _labelled(height, width))
-            n_columns = int(8 / (longer * width / max(height, width)))
+            pitch = longer * (width + gap) / max(height, width)
+            n_columns = max(1, int(8 / pitch))
         n_columns = min(n_columns, n_samples)
         n_rows = -(-n_samples // n_columns)
         # One tile for each sample: the input above the reconstruction.
-        gap = _gap(height, width)
         tiles = np.full((n_rows * n_columns, 2 * height + gap, width), np.nan)
         tiles[:n_samples, :height] = self.inputs
         tiles[:n_samples, -height:] = self.reconstructions

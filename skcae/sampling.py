@@ -85,8 +85,8 @@ def sample(
     Warns
     -----
     UserWarning
-        If the walks end with more than three times the variance, summed over features,
-        of the rows that they started from (of the first 1000).
+        If the walks end with more than three times the mean square of the rows that
+        they started from (of the first 1000).
 
     Notes
     -----
@@ -127,15 +127,13 @@ def sample(
 
 
 def _warn_of_drift(starts, ends, n=1000):
-    """Warn if the first n walks have spread far beyond the rows they started from."""
+    """Warn if the first n walks have moved far beyond the rows they started from."""
     starts, ends = starts[:n], ends[:n]
     starts = starts.toarray() if issparse(starts) else starts
-    if (starts == starts[0]).all():
-        return
-    before, after = (rows.var(axis=0, dtype=float).sum() for rows in (starts, ends))
-    if after > 3 * before:
+    before, after = (np.square(rows, dtype=float).mean() for rows in (starts, ends))
+    if after > 3 * before > 0:
         warnings.warn(
-            f"The walks have left the data: their variance is {after / before:.2g} "
+            f"The walks have left the data: their mean square is {after / before:.2g} "
             "times that of the rows they started from. Take a smaller sigma, fewer "
             "steps, a larger lam, or an estimator with output_activation='sigmoid'.",
             UserWarning,

@@ -22,7 +22,7 @@ from skcae import (
 
 SHAPE = (2, 4)
 
-# The data have a small variance, beside that of walks with the default sigma.
+# The data are small, beside walks with the default sigma.
 pytestmark = pytest.mark.filterwarnings("ignore:The walks have left the data")
 
 # What each needs besides a fitted estimator of 8 features.
@@ -200,7 +200,7 @@ def test_training_curves(cae, make, X):
     lines = {line.get_label(): line for line in display.lines_}
     for label, values in [
         ("objective", cae.loss_curve_),
-        ("objective, held-out samples", cae.history_["validation_loss"]),
+        ("objective, held out", cae.history_["validation_loss"]),
         ("reconstruction loss", cae.history_["reconstruction"]),
         (r"contraction $\|J\|_F^2$", cae.history_["contraction"]),
     ]:
@@ -236,12 +236,23 @@ def test_training_curves_of_a_classifier(X):
     history = model.history_
     for label, values in [
         ("objective", model.loss_curve_),
-        ("cross-entropy, held-out samples", history["validation_loss"]),
+        ("cross-entropy, held out", history["validation_loss"]),
         ("cross-entropy", history["cross_entropy"]),
         ("tangent penalty", history["tangent"]),
     ]:
         np.testing.assert_array_equal(curves.pop(label), values)
     assert not curves
+
+
+def test_the_legend_of_training_curves_hides_none(cae, pyplot):
+    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3))
+    for ax in axes:
+        display = displays.TrainingCurveDisplay.from_estimator(cae, ax=ax)
+        figure.canvas.draw()
+        lowest = ax.get_legend().get_window_extent().y0
+        for line in display.lines_:
+            heights = ax.transData.transform(line.get_xydata())[:, 1]
+            assert heights.max() < lowest
 
 
 @pytest.mark.parametrize("lowest, numbers", [(0.1, True), (1e-5, False)])
@@ -422,8 +433,8 @@ def test_rows_of_many_reconstructions(pyplot):
     many = np.linspace(0, 1, 40 * 64).reshape(40, 8, 8)
     display = displays.ReconstructionDisplay(many, many).plot()
     (artist,) = display.ax_.get_images()
-    assert drawn(artist).shape == (3 * 18 - 1, 16 * 9 - 1)
-    assert display.figure_.get_size_inches()[0] < 10
+    assert drawn(artist).shape == (3 * 18 - 1, 14 * 9 - 1)
+    assert display.figure_.get_size_inches()[0] < 11
 
 
 @pytest.mark.parametrize("layout", [None, "constrained", "compressed", "tight"])
@@ -609,7 +620,9 @@ def test_ticks_of_epochs_and_indices_are_whole_numbers(pyplot):
         curves = displays.TrainingCurveDisplay({"objective": np.ones(n)}).plot()
         spectrum = displays.SingularValueDisplay(np.ones((2, n))).plot()
         for display in (curves, spectrum):
-            assert all(tick == int(tick) for tick in display.ax_.get_xticks())
+            ticks = display.ax_.get_xticks()
+            assert all(tick == int(tick) for tick in ticks)
+            assert display.ax_.get_xlim()[0] > 0  # There is none before the first.
 
 
 @pytest.mark.parametrize("quantiles", [(10, 90), (0.9, 0.1), (0.5,), 0.5, (0, np.nan)])
