@@ -1056,10 +1056,10 @@ class ContractiveAutoencoderTransformer(
         entries = entries_per_row(self._fitted_architecture)
         return self._map_rows(contraction, X, entries_per_row=entries)
 
-    def _validate_rows(self, X, *, accept_sparse="csr", dtype=_TYPES):
+    def _validate_rows(self, X, *, dtype=_TYPES):
         check_is_fitted(self)
         return validate_data(
-            self, as_array(X), accept_sparse=accept_sparse, dtype=dtype, reset=False
+            self, as_array(X), accept_sparse="csr", dtype=dtype, reset=False
         )
 
     def _validate_rows_or_tensor(self, X):

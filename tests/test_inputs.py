@@ -132,12 +132,15 @@ def test_functions_of_a_model_take_sparse_rows(sparse_X, make):
     for function in [geometry.singular_values, geometry.local_dimension]:
         assert_array_equal(function(model, S), function(model, sparse_X))
     samples = [
-        sampling.sample(model, rows, n_samples=3, random_state=0)
+        sampling.sample(model, rows, n_samples=3, sigma=0.1, random_state=0)
         for rows in (S, sparse_X)
     ]
     assert_array_equal(*samples)
-    with pytest.raises(TypeError, match="Sparse data was passed"):
-        geometry.contraction_ratio(model, S, [1.0])
+    ratios = [
+        geometry.contraction_ratio(model, rows, [1.0], random_state=0)
+        for rows in (S, sparse_X)
+    ]
+    assert_array_equal(*ratios)
 
 
 @pytest.mark.parametrize("value", [-0.5, 1.5])
