@@ -76,14 +76,6 @@ def _gap(height, width):
     return max(1, round(max(height, width) / 14))
 
 
-def _labelled(height, width):
-    """Return the inches of an image's longer side that leave room for a label beside.
-
-    No more than fit on a page.
-    """
-    return min(8, 0.2 * max(height, width) / height)
-
-
 def _thinned(ticks, labels, n=25):
     """Return at most n ticks and their labels: every k-th, evenly spaced."""
     every = -(-len(ticks) // n)
@@ -153,7 +145,8 @@ class _Display:
         # that neither they nor their labels could be made out.
         size = min(0.8, max(0.2, 8 / n_columns), max(0.35, 9 / n_rows))
         if left:
-            size = max(size, _labelled(height, width))
+            # Two labels, one above the other, beside each.
+            size = max(size, min(8, 0.4 * longer / height))
         size /= longer
         gap = _gap(height, width)
         figure_width = n_columns * (width + gap) * size
@@ -345,8 +338,10 @@ class TrainingCurveDisplay(_Display):
                 self.lines_ += self.ax_.plot(epochs, values, marker=marker, **style)
         self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
         self._count_along_x()
+        if not self.lines_:
+            return self
         self.ax_.yaxis.set_major_formatter("{x:g}")
-        lowest, highest = self.ax_.dataLim.intervaly
+        lowest, highest = self.ax_.dataLim.minposy, self.ax_.dataLim.ymax
         if highest < 1000 * lowest:
             # Numbers at 1, 2, 5, 10, ...: powers of ten alone would be too few.
             self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
@@ -355,9 +350,10 @@ class TrainingCurveDisplay(_Display):
             place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
         else:  # Of others, the curves leave the upper part free.
             place = {"loc": "upper left", "fontsize": "small"}
+            n_names = len(self.ax_.get_legend_handles_labels()[1])
             height = self.ax_.get_window_extent().height / self.figure_.dpi  # inches
-            free = min(0.6, (0.17 * len(self.lines_) + 0.1) / height)
-            span = (highest / lowest) ** (1 / (1 - free))
+            free = min(0.7, (0.18 * n_names + 0.1) / height)
+            span = max(2, highest / lowest) ** (1 / (1 - free))
             self.ax_.set_ylim(0.9 * lowest, 1.1 * lowest * span, auto=None)
         self.ax_.legend(**place, frameon=False)
         return self
@@ -634,8 +630,8 @@ class ReconstructionDisplay(_Display):
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         n_columns : int, default=None
-            Number of samples in a row, in [1, inf); None makes rows as long as a page
-            is wide.
+            Number of samples in a row, in [1, inf); None takes as many as fit across a
+            page.
         cmap : str or matplotlib Colormap, default="gray"
             Colormap of the images.
 
@@ -646,9 +642,9 @@ class ReconstructionDisplay(_Display):
         n_samples, height, width = self.inputs.shape
         gap = _gap(height, width)
         if n_columns is None:
-            longer = max(0.5, _labelled(height, width))
-            pitch = longer * (width + gap) / max(height, width)
-            n_columns = max(1, int(8 / pitch))
+            # Inches of a pixel: enough for an image, and for the labels of a row.
+            pixel = max(0.5 / max(height, width), 0.4 / (2 * height + gap))
+            n_columns = max(1, int(8 / ((width + gap) * pixel)))
         n_columns = min(n_columns, n_samples)
         n_rows = -(-n_samples // n_columns)
         # One tile for each sample: the input above the reconstruction.

@@ -131,7 +131,7 @@ def _warn_of_drift(starts, ends, n=1000):
     starts, ends = starts[:n], ends[:n]
     starts = starts.toarray() if issparse(starts) else starts
     before, after = (np.square(rows, dtype=float).mean() for rows in (starts, ends))
-    if after > 3 * before > 0:
+    if before > 0 and not after <= 3 * before:  # not finite, perhaps
         warnings.warn(
             f"The walks have left the data: their mean square is {after / before:.2g} "
             "times that of the rows they started from. Take a smaller sigma, fewer "

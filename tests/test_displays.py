@@ -246,8 +246,9 @@ def test_training_curves_of_a_classifier(X):
 
 def test_the_legend_of_training_curves_hides_none(cae, pyplot):
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3))
-    for ax in axes:
-        display = displays.TrainingCurveDisplay.from_estimator(cae, ax=ax)
+    for ax, n in zip(axes, (1, 2), strict=True):
+        for _ in range(n):
+            display = displays.TrainingCurveDisplay.from_estimator(cae, ax=ax)
         figure.canvas.draw()
         lowest = ax.get_legend().get_window_extent().y0
         for line in display.lines_:
@@ -608,6 +609,16 @@ def test_a_single_epoch_is_a_point(pyplot):
     ).plot()
     assert [line.get_marker() for line in display.lines_] == ["o", "o"]
     assert len(display.ax_.get_legend().get_texts()) == 2
+
+
+def test_curves_that_end_at_zero(pyplot):
+    _, axes = pyplot.subplots(1, 3)
+    for values, ax in zip(([1, 0.5, 0], [1, 0, 1], [0, 0]), axes, strict=True):
+        display = displays.TrainingCurveDisplay({"objective": values}).plot(ax)
+        assert len(display.lines_) == any(values)
+        display.figure_.canvas.draw()
+        low, high = ax.get_ylim()
+        assert 0 < low < high < np.inf
 
 
 def test_ticks_of_epochs_and_indices_are_whole_numbers(pyplot):
