@@ -7,7 +7,6 @@
 from numbers import Integral
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, validate_params
@@ -15,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import ContractiveAutoencoderClassifier
 from ._transformer import ContractiveAutoencoderTransformer
-from .engine.batches import as_array
+from .engine.batches import as_array, dense
 from .geometry import contraction_ratio, score_field, singular_values, tangent_bases
 from .sampling import sample
 
@@ -47,7 +46,7 @@ def _as_images(X, image_shape):
 
 def _as_dense(X, dtype):
     """Return rows that the estimator has accepted as an array, to show them."""
-    return np.asarray(X.toarray() if issparse(X) else as_array(X), dtype=dtype)
+    return np.asarray(dense(as_array(X)), dtype=dtype)
 
 
 def _largest(values, n):
@@ -69,6 +68,15 @@ def _check_indices(indices, n_units):
             f" Got {indices!r} instead."
         )
     return numbers
+
+
+def _in_rows(images, n_columns):
+    """Return images in rows of at most n_columns; transparent ones fill the last."""
+    n_columns = min(n_columns, len(images))
+    n_rows = -(-len(images) // n_columns)
+    grid = np.full((n_rows * n_columns, *images.shape[1:]), np.nan)
+    grid[: len(images)] = images
+    return grid.reshape(n_rows, n_columns, *images.shape[1:])
 
 
 def _gap(height, width):
@@ -481,14 +489,13 @@ class ComponentsDisplay(_Display):
             self._plot_bars(ax)
             return self
         images = _as_images(self.components, self.image_shape)
-        n_columns = min(n_columns or int(np.ceil(np.sqrt(len(images)))), len(images))
-        n_rows = -(-len(images) // n_columns)
-        height, width = self.image_shape
+        n_images, height, width = images.shape
         # Numbers stand in transparent rows on top of the images.
-        margin = 0 if self.indices is None else -(-max(self.image_shape) // 4)
-        grid = np.full((n_rows * n_columns, margin + height, width), np.nan)
-        grid[: len(images), margin:] = images
-        grid = grid.reshape(n_rows, n_columns, *grid.shape[1:])
+        margin = 0 if self.indices is None else -(-max(height, width) // 4)
+        images = np.concatenate(
+            [np.full((n_images, margin, width), np.nan), images], axis=1
+        )
+        grid = _in_rows(images, n_columns or int(np.ceil(np.sqrt(n_images))))
         self._set_image_axes(ax, grid.shape)
         centres = self._draw_signed_images(grid, cmap, "weight")
         if self.indices is not None:
@@ -645,19 +652,16 @@ class ReconstructionDisplay(_Display):
             # Inches of a pixel: enough for an image, and for the labels of a row.
             pixel = max(0.5 / max(height, width), 0.4 / (2 * height + gap))
             n_columns = max(1, int(8 / ((width + gap) * pixel)))
-        n_columns = min(n_columns, n_samples)
-        n_rows = -(-n_samples // n_columns)
         # One tile for each sample: the input above the reconstruction.
-        tiles = np.full((n_rows * n_columns, 2 * height + gap, width), np.nan)
-        tiles[:n_samples, :height] = self.inputs
-        tiles[:n_samples, -height:] = self.reconstructions
-        tiles = tiles.reshape(n_rows, n_columns, *tiles.shape[1:])
+        space = np.full((n_samples, gap, width), np.nan)
+        tiles = np.concatenate([self.inputs, space, self.reconstructions], axis=1)
+        tiles = _in_rows(tiles, n_columns)
         centres, _ = self._draw_images_on_scale_of(
             self.inputs, ax, tiles, cmap, left=1.2
         )
         offset = (height + gap) / 2
         rows = np.ravel([centres - offset, centres + offset], order="F")
-        self.ax_.set_yticks(rows, ["input", "reconstruction"] * n_rows)
+        self.ax_.set_yticks(rows, ["input", "reconstruction"] * len(tiles))
         return self
 
 
@@ -882,7 +886,7 @@ class ContractionRatioDisplay(_LineDisplay):
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if radii is None:
             rows = check_array(as_array(X), accept_sparse=True, input_name="X")
-            rows = rows.toarray() if issparse(rows) else rows
+            rows = dense(rows)
             if (rows == rows[0]).all():
                 raise ValueError(
                     "radii must be given where X has no spread to take them from. Got "

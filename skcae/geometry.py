@@ -8,12 +8,12 @@ others are tangent to the manifold near which the data concentrate.
 from numbers import Integral
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from ._transformer import ContractiveAutoencoderTransformer
 from .engine import geometry
+from .engine.batches import dense
 from .engine.inference import code
 
 __all__ = [
@@ -293,9 +293,8 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     True
     """
     floats = (np.float64, np.float32)
-    X = estimator._validate_rows(X, dtype=floats)
-    if issparse(X):  # The points around a sample aren't.
-        X = X.toarray()
+    # The points around a sample aren't sparse.
+    X = dense(estimator._validate_rows(X, dtype=floats))
     radii = _check_radii(radii)
     rng = check_random_state(random_state)
     dtype, X = X.dtype, X.astype(np.float64, copy=False)

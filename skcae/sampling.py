@@ -4,11 +4,11 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from ._transformer import ContractiveAutoencoderTransformer
+from .engine.batches import dense
 from .engine.geometry import walk
 
 __all__ = ["sample"]
@@ -128,9 +128,9 @@ def sample(
 
 def _warn_of_drift(starts, ends, n=1000):
     """Warn if the first n walks have moved far beyond the rows they started from."""
-    starts, ends = starts[:n], ends[:n]
-    starts = starts.toarray() if issparse(starts) else starts
-    before, after = (np.square(rows, dtype=float).mean() for rows in (starts, ends))
+    before, after = (
+        np.square(dense(rows[:n]), dtype=float).mean() for rows in (starts, ends)
+    )
     if before > 0 and not after <= 3 * before:  # not finite, perhaps
         warnings.warn(
             f"The walks have left the data: their mean square is {after / before:.2g} "

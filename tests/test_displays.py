@@ -441,15 +441,16 @@ def test_rows_of_many_reconstructions(pyplot):
 @pytest.mark.parametrize("layout", [None, "constrained", "compressed", "tight"])
 @pytest.mark.parametrize("figsize", [(3, 5), (9, 2)])
 def test_colour_bars_stand_beside_the_images(layout, figsize, cae, X, pyplot):
-    for Display in (displays.TangentDisplay, displays.ReconstructionDisplay):
+    tangents = displays.TangentDisplay.from_estimator(
+        cae, **DISPLAYS[displays.TangentDisplay](X[:2])
+    )
+    inputs = np.linspace(0, 1, 16).reshape(2, *SHAPE)
+    for display in (tangents, displays.ReconstructionDisplay(inputs, -inputs)):
         figure, ax = pyplot.subplots(figsize=figsize, layout=layout)
-        arguments = DISPLAYS[Display](X[:2])
-        display = Display.from_estimator(cae, **arguments, ax=ax)
+        display.plot(ax)
         figure.canvas.draw()
-        bar = display.colorbar_
-        if bar is None:
-            continue
-        images, bar_box = ax.get_window_extent(), bar.ax.get_window_extent()
+        images = ax.get_window_extent()
+        bar_box = display.colorbar_.ax.get_window_extent()
         middle = (bar_box.y0 + bar_box.y1) / 2
         assert middle == pytest.approx(
             (images.y0 + images.y1) / 2, abs=0.1 * images.height
@@ -623,13 +624,10 @@ def test_curves_that_end_at_zero(pyplot):
 
 def test_ticks_of_epochs_and_indices_are_whole_numbers(pyplot):
     for n in (1, 3):
-        # A single value is seen too.
-        marker = (
-            displays.SingularValueDisplay(np.ones((2, n))).plot().line_.get_marker()
-        )
-        assert marker == ("o" if n == 1 else "None")
         curves = displays.TrainingCurveDisplay({"objective": np.ones(n)}).plot()
         spectrum = displays.SingularValueDisplay(np.ones((2, n))).plot()
+        # A single value is seen too.
+        assert spectrum.line_.get_marker() == ("o" if n == 1 else "None")
         for display in (curves, spectrum):
             ticks = display.ax_.get_xticks()
             assert all(tick == int(tick) for tick in ticks)

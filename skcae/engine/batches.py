@@ -75,7 +75,8 @@ def as_tensor(array):
     return torch.from_numpy(array)
 
 
-def _dense(rows):
+def dense(rows):
+    """Return sparse rows as an array, and others as they are."""
     return rows.toarray() if hasattr(rows, "toarray") else rows
 
 
@@ -291,7 +292,7 @@ class ShuffledBatches:
         return self._copied(self._permutation(self.n_samples)[:n_samples])
 
     def _copied(self, rows):
-        rows = as_tensor(_dense(self._rows[rows]))
+        rows = as_tensor(dense(self._rows[rows]))
         return rows.to(self.dtype, copy=True).to(self.device)
 
 
@@ -304,4 +305,4 @@ def row_blocks(X, *, dtype, device, n_rows):
     """Yield (slice, tensor) for consecutive blocks of at most ``n_rows`` rows."""
     for start in range(0, X.shape[0], n_rows):
         rows = slice(start, min(start + n_rows, X.shape[0]))
-        yield rows, as_tensor(_dense(X[rows])).to(dtype).to(device)
+        yield rows, as_tensor(dense(X[rows])).to(dtype).to(device)
