@@ -20,6 +20,7 @@ from ._pickles import StampedMixin
 from ._transformer import _TYPES, ContractiveAutoencoderTransformer
 from .engine import finetuning, geometry, inference
 from .engine.batches import as_array, is_out_of_core
+from .engine.corruption import CORRUPTIONS
 from .engine.device import resolve_device
 from .engine.distributed import current_group
 from .engine.network import Parameters
@@ -72,6 +73,16 @@ class ContractiveAutoencoderClassifier(
         Weight of the sum of all squared weights (weight decay) in fine-tuning, in
         [0, inf).
 
+    corruption : {"gaussian", "masking"} or None, default=None
+        What is done to the input while fine-tuning, so that the classes depend less on
+        small changes of it [3]_. "gaussian" adds normal noise of standard deviation
+        ``corruption_level``, "masking" sets each feature to zero with that probability.
+        The tangents stay those at the uncorrupted samples.
+
+    corruption_level : float, default=0.1
+        In [0, inf) for "gaussian", in [0, 1) for "masking", where it is rounded to a
+        multiple of 2**-16. Only used if ``corruption`` is not None.
+
     solver : {"adam", "muon"}, default="muon"
         Optimiser of fine-tuning; see `ContractiveAutoencoderTransformer`.
 
@@ -97,8 +108,8 @@ class ContractiveAutoencoderClassifier(
     early_stopping : bool, default=False
         Whether to watch the cross-entropy on held-out labelled samples in place of the
         objective on the training samples, and to return the parameters for which it
-        was lowest. The autoencoder is fitted to the held-out samples too, without
-        their labels.
+        was lowest. They are not corrupted. The autoencoder is fitted to the held-out
+        samples too, without their labels.
 
     validation_fraction : float, default=0.1
         Fraction of the labelled samples to hold out, in (0, 1), the same for each
@@ -134,7 +145,7 @@ class ContractiveAutoencoderClassifier(
 
     loss_curve_ : ndarray of shape (n_epochs,)
         Objective of each epoch of fine-tuning: the mean over its batches, as met while
-        training.
+        training, at the corrupted input if ``corruption`` is not None.
 
     history_ : dict of ndarray of shape (n_epochs,)
         Curves of "cross_entropy", of "tangent" (the penalty, without its weight) if
@@ -174,6 +185,8 @@ class ContractiveAutoencoderClassifier(
        Auto-Encoders: Explicit Invariance During Feature Extraction", ICML 2011.
     .. [2] S. Rifai, Y. Dauphin, P. Vincent, Y. Bengio and X. Muller, "The Manifold
        Tangent Classifier", NIPS 2011.
+    .. [3] C. M. Bishop, "Training with Noise is Equivalent to Tikhonov Regularization",
+       Neural Computation 7, 1995.
 
     Examples
     --------
@@ -199,6 +212,8 @@ class ContractiveAutoencoderClassifier(
         "n_tangents": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "alpha": [Interval(Real, 0, None, closed="left")],
+        "corruption": [StrOptions(set(CORRUPTIONS)), None],
+        "corruption_level": [Interval(Real, 0, None, closed="left")],
         "solver": [StrOptions(set(OPTIMIZERS))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [
@@ -231,6 +246,8 @@ class ContractiveAutoencoderClassifier(
         n_tangents=8,
         class_weight=None,
         alpha=0.0,
+        corruption=None,
+        corruption_level=0.1,
         solver="muon",
         learning_rate_init=0.005,
         batch_size="auto",
@@ -248,6 +265,8 @@ class ContractiveAutoencoderClassifier(
         self.n_tangents = n_tangents
         self.class_weight = class_weight
         self.alpha = alpha
+        self.corruption = corruption
+        self.corruption_level = corruption_level
         self.solver = solver
         self.learning_rate_init = learning_rate_init
         self.batch_size = batch_size
@@ -341,6 +360,7 @@ class ContractiveAutoencoderClassifier(
 
     def _validated(self, X, y):
         """Return X, the numbers of the labelled rows and their classes' numbers."""
+        self._check_corruption()
         X, y = validate_data(
             self, as_array(X), as_array(y), accept_sparse="csr", dtype=_TYPES, order="C"
         )
@@ -487,6 +507,7 @@ class ContractiveAutoencoderClassifier(
         return {
             "tangent_weight": self._float("tangent_weight"),
             "alpha": self._float("alpha"),
+            "corruption_level": self._float("corruption_level"),
             "learning_rate": self._float("learning_rate_init"),
             "tol": self._float("tol"),
         }
@@ -507,6 +528,7 @@ class ContractiveAutoencoderClassifier(
             transformer.encoder_intercepts_,
             weights=weights,
             tangents=self._tangents(X, seed) if self.tangent_weight > 0 else None,
+            corruption=self.corruption,
             optimizer=self.solver,
             batch_size=self._batch_size(X.shape[0]),
             precision=precision,
@@ -555,11 +577,16 @@ class ContractiveAutoencoderClassifier(
         }
 
     def _diverged(self, X, error):
+        corruption = (
+            ""
+            if self.corruption is None
+            else f", corruption_level ({self.corruption_level})"
+        )
         return (
             f"Fine-tuning diverged: {error}. Scale X, with StandardScaler or "
             "MinMaxScaler say, or lower learning_rate_init "
-            f"({self.learning_rate_init}), alpha ({self.alpha}) or tangent_weight "
-            f"({self.tangent_weight})."
+            f"({self.learning_rate_init}), alpha ({self.alpha}){corruption} or "
+            f"tangent_weight ({self.tangent_weight})."
         )
 
     def _out_of_memory(self, X):

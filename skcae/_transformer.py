@@ -628,11 +628,7 @@ class ContractiveAutoencoderTransformer(
                 f"loss={self.loss!r} requires output_activation to be one of "
                 f"{loss.output_activations}. Got {self.output_activation!r} instead."
             )
-        if self.corruption == "masking" and self.corruption_level >= 1:
-            raise ValueError(
-                "corruption='masking' requires corruption_level to be in the range "
-                f"[0, 1). Got {self.corruption_level!r} instead."
-            )
+        self._check_corruption()
         X = as_array(X)
         types = _types(X)
         X = validate_data(

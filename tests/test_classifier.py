@@ -47,6 +47,8 @@ VARIANTS = [
         n_tangents=1,
         class_weight="balanced",
         alpha=1e-4,
+        corruption="gaussian",
+        corruption_level=0.05,
         solver="adam",
         early_stopping=True,
         validation_fraction=0.3,
@@ -207,6 +209,32 @@ def test_tangent_weight_lowers_the_sensitivity(X, y, make, pretrained):
         for weight in (1e-9, 3)
     )
     assert held.history_["tangent"][-1] < 0.8 * free.history_["tangent"][-1]
+
+
+@pytest.mark.parametrize("corruption, level", [("gaussian", 0.4), ("masking", 0.4)])
+def test_corruption_makes_it_robust(corruption, level, digits):
+    X_train, X_test, y_train, y_test = train_test_split(
+        *digits, train_size=500, random_state=0
+    )
+    autoencoder = ContractiveAutoencoderTransformer(
+        32, tol=0.03, n_iter_no_change=2, random_state=0
+    )
+    frozen = FrozenEstimator(autoencoder.fit(X_train))
+    rng = np.random.default_rng(0)
+    corrupted = X_test * (rng.uniform(size=X_test.shape) > level)
+    if corruption == "gaussian":
+        corrupted = X_test + rng.normal(0, level, X_test.shape)
+    plain, robust = (
+        ContractiveAutoencoderClassifier(
+            frozen,
+            corruption=kind,
+            corruption_level=level,
+            tol=0.01,
+            random_state=0,
+        ).fit(X_train, y_train)
+        for kind in (None, corruption)
+    )
+    assert robust.score(corrupted, y_test) > plain.score(corrupted, y_test) + 0.03
 
 
 def test_as_good_as_a_perceptron_on_digits(digits):
@@ -643,9 +671,17 @@ def test_callbacks_see_the_epochs(X, y, make):
 # Seeds
 
 
-@pytest.mark.parametrize("tangent_weight", [0, 0.1])
-def test_seeds_are_bit_equal(tangent_weight, X, y, make):
-    settings = {"tangent_weight": tangent_weight, "n_tangents": 2}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"tangent_weight": 0.1, "n_tangents": 2},
+        {"corruption": "gaussian"},
+        {"corruption": "masking"},
+    ],
+    ids=str,
+)
+def test_seeds_are_bit_equal(settings, X, y, make):
     transformer = small(3, max_iter=500, tol=0.3, n_iter_no_change=1)
     first, second, other = (
         make(transformer, early_stopping=True, random_state=seed, **settings).fit(X, y)
@@ -697,6 +733,13 @@ def test_labels_that_cannot_be_learned(labels, message, X, make):
         ({"n_tangents": 0}, "n_tangents"),
         ({"device": "abacus"}, "device"),
         ({"alpha": 1e38}, "alpha"),
+        ({"corruption": "salt"}, "corruption"),
+        ({"corruption_level": -0.1}, "corruption_level"),
+        ({"corruption": "masking", "corruption_level": 1}, r"range \[0, 1\)"),
+        (
+            {"corruption": "gaussian", "corruption_level": 1e300},
+            r"lower .*corruption_level \(1e\+300\)",
+        ),
         ({"learning_rate_init": 1e38, "solver": "adam"}, "lower learning_rate_init"),
         ({"transformer": MinMaxScaler()}, "transformer"),
     ],
@@ -714,6 +757,7 @@ def test_cheap_errors_come_before_the_training(X, y, make, monkeypatch):
         {"tangent_weight": 0.1, "n_tangents": 7},
         {"device": "abacus"},
         {"early_stopping": True, "validation_fraction": 0.01},
+        {"corruption": "masking", "corruption_level": 1},
     ]:
         with pytest.raises(ValueError):
             make(**parameters).fit(X, y)

@@ -511,7 +511,7 @@ CLASSIFIER_VALID = {
         for name in (
             *("alpha", "solver", "learning_rate_init", "batch_size", "max_iter"),
             *("tol", "n_iter_no_change", "early_stopping", "validation_fraction"),
-            "random_state",
+            *("corruption", "corruption_level", "random_state"),
         )
     },
 }
@@ -605,6 +605,7 @@ def classifier_must_work(drawn, kind, X):
         and drawn.get("tangent_weight", 0) <= 1e3
         and drawn["n_tangents"] == 1
         and drawn.get("alpha", 0) <= 1e3
+        and (drawn.get("corruption") is None or drawn.get("corruption_level", 0) < 1)
         and drawn.get("learning_rate_init", 0) <= 0.1
         and np.abs(X).max() <= 1e3
         and (X.shape[1] == 4 if frozen else must_work(transformer.get_params(), X))

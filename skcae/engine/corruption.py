@@ -91,3 +91,33 @@ def masking(x, level, out, generator):
 
 
 CORRUPTIONS = {"gaussian": gaussian, "masking": masking}
+
+
+def make_corruption(name, level, shape, *, dtype, device, generator):
+    """Return the function that corrupts batches of at most this shape.
+
+    Parameters
+    ----------
+    name : str or None
+        A key of ``CORRUPTIONS``; None leaves batches as they are.
+    level : float
+    shape : tuple of int
+        Of the buffer to which batches are written.
+    dtype, device
+        Of the batches.
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    corrupt : callable
+        ``corrupt(x)``, or ``corrupt(x, out, generator)`` with others than its own.
+    """
+    if name is None:
+        return lambda x, out=None, generator=None: x
+    buffer = torch.empty(shape, dtype=dtype, device=device)
+
+    def corrupt(x, out=buffer, generator=generator):
+        return CORRUPTIONS[name](x, level, out[: len(x)], generator)
+
+    return corrupt

@@ -7,13 +7,13 @@ probabilities. Training is that of `training.train`, with batches of labelled ro
 
 import math
 from itertools import chain, pairwise
-from operator import attrgetter
 from typing import NamedTuple
 
 import torch
 
 from .activations import ACTIVATIONS
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
+from .corruption import make_corruption
 from .device import PRECISIONS, isolated, make_generator
 from .network import Parameters, decode, encode
 from .objective import FlatGradient
@@ -225,7 +225,7 @@ class AutogradGradient(_Gradient):
         with torch.enable_grad():
             leaf = self.flat.detach().requires_grad_()
             parameters = self.architecture.view(leaf.to(self.dtype))
-            terms = objective(self.architecture, parameters, batch)
+            terms = objective(self.architecture, parameters, batch._replace(x=x))
             sums = Terms(*((weights * t).sum() for t in terms))
             (gradient,) = torch.autograd.grad(self.total(sums) / len(x), leaf)
         self.gradient.copy_(gradient)
@@ -361,13 +361,16 @@ class FineTuner(TrainingRun):
     tangent_weight : float, default=0.0
     alpha : float
         Weight of the sum of all squared weights.
+    corruption : str, default=None
+        A key of ``CORRUPTIONS``: what is done to the rows while training.
+    corruption_level : float, default=0.0
     learning_rate : float
     batch_size : int
     precision : str
         A key of ``PRECISIONS``, as in `Trainer`.
     device : torch.device
     seed : int
-        Of the order of the samples.
+        Of the order of the samples and of the corruption.
     optimizer : str, default="adam"
         A key of ``OPTIMIZERS``.
 
@@ -390,6 +393,8 @@ class FineTuner(TrainingRun):
         tangents=None,
         tangent_weight=0.0,
         alpha,
+        corruption=None,
+        corruption_level=0.0,
         learning_rate,
         batch_size,
         precision,
@@ -432,19 +437,31 @@ class FineTuner(TrainingRun):
         self.optimizer = OPTIMIZERS[optimizer](
             architecture, flat, self.gradient.gradient, learning_rate
         )
+        self._corrupt = make_corruption(
+            corruption,
+            corruption_level,
+            (self.batches.batch_size, architecture.sizes[0]),
+            dtype=dtype,
+            device=device,
+            generator=make_generator(seed + 1),  # not that of the order
+        )
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `training.train`."""
         return train(
-            self.gradient, self.optimizer, self.batches, attrgetter("x"), EpochReport
+            self.gradient,
+            self.optimizer,
+            self.batches,
+            lambda batch: self._corrupt(batch.x),
+            EpochReport,
         )
 
     @isolated
     def mean_objective(self, data):
         """Return the weighted mean cross-entropy of (X, labels, weights), as a float.
 
-        The penalties are not part of it. Raises FloatingPointError if it is infinite
-        or NaN.
+        Neither penalties nor corruption are part of it. Raises FloatingPointError if it
+        is infinite or NaN.
         """
         X, *others = data
         labels, weights = (as_tensor(array.reshape(-1, 1)) for array in others)

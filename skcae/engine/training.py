@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
-from .corruption import CORRUPTIONS
+from .corruption import make_corruption
 from .device import PRECISIONS, isolated, make_generator, threads_for
 from .distributed import ALONE
 from .network import Parameters, initialise
@@ -62,15 +62,11 @@ def _train_one_epoch(
     return report
 
 
-def _no_corruption(x, out=None, generator=None):
-    return x
-
-
 def train(
     gradient,
     optimizer,
     batches,
-    corrupt=_no_corruption,
+    corrupt,
     report_type=EpochReport,
     group=ALONE,
 ):
@@ -85,7 +81,7 @@ def train(
         One epoch per iteration, with an attribute ``n_samples`` (and ``n_batches``,
         where there are several processes). A batch is what the gradient takes as the
         target.
-    corrupt : callable, default=identity
+    corrupt : callable
         ``corrupt(batch)`` is what the network sees: its input.
     report_type : type, default=EpochReport
         A named tuple of the gradient's terms and "objective".
@@ -276,16 +272,14 @@ class Trainer(TrainingRun):
         self.optimizer = OPTIMIZERS[optimizer](
             architecture, flat, self.gradient.gradient, learning_rate
         )
-        self._corrupt = _no_corruption
-        if corruption is not None:
-            shape = self.batches.batch_size, architecture.sizes[0]
-            buffer = torch.empty(shape, dtype=dtype, device=device)
-
-            def corrupt(x, out=buffer, generator=self.generator):
-                out = out[: len(x)]
-                return CORRUPTIONS[corruption](x, corruption_level, out, generator)
-
-            self._corrupt = corrupt
+        self._corrupt = make_corruption(
+            corruption,
+            corruption_level,
+            (self.batches.batch_size, architecture.sizes[0]),
+            dtype=dtype,
+            device=device,
+            generator=self.generator,
+        )
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `train`."""

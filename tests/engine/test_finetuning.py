@@ -6,7 +6,8 @@ import torch
 
 from skcae.engine import finetuning
 from skcae.engine.activations import ACTIVATIONS
-from skcae.engine.device import PRECISIONS
+from skcae.engine.corruption import CORRUPTIONS
+from skcae.engine.device import PRECISIONS, make_generator
 from skcae.engine.finetuning import (
     AutogradGradient,
     ClassifierArchitecture,
@@ -277,6 +278,7 @@ def make_tuner(rng):
         )
 
     make.data = X, labels
+    make.tangents = tangents
     make.encoder = coefs, intercepts
     return make
 
@@ -340,8 +342,59 @@ def test_tangent_penalty_lowers_the_sensitivity(make_tuner):
     assert held.cross_entropy > free.cross_entropy
 
 
-def test_seed_is_all_that_is_random(make_tuner):
-    first, second, other = (make_tuner(seed=seed) for seed in (1, 1, 2))
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS))
+@pytest.mark.parametrize("with_tangents", [False, True])
+def test_corruption_is_of_the_rows_alone(name, with_tangents, make_tuner, rng):
+    tuner = make_tuner(
+        with_tangents,
+        tangent_weight=0.5,
+        corruption=name,
+        corruption_level=0.4,
+        batch_size=50,
+        learning_rate=0.0,
+        seed=3,
+    )
+    flat = tuner.gradient.flat
+    flat.add_(torch.tensor(rng.normal(size=len(flat))))  # the softmax layer was zero
+    (report,) = run(tuner, 1)
+
+    columns = *make_tuner.data, np.ones(50)
+    (batch,) = LabelledBatches(
+        *columns,
+        make_tuner.tangents if with_tangents else None,
+        batch_size=50,
+        dtype=torch.float64,
+        device=CPU,
+        seed=3,
+    )
+    x = CORRUPTIONS[name](batch.x, 0.4, torch.empty_like(batch.x), make_generator(4))
+    assert not torch.allclose(x, batch.x)
+    leaf = flat.clone().requires_grad_()
+    parameters = tuner.architecture.view(leaf)
+    o = output(tuner.architecture, parameters, x)
+    cross_entropy = -o.gather(1, batch.labels).log().mean()
+    expected = cross_entropy
+    if with_tangents:
+        penalties = materialised_penalty(
+            tuner.architecture, parameters, batch._replace(x=x)
+        )
+        expected = expected + 0.5 * penalties.mean()
+    assert report.cross_entropy == pytest.approx(cross_entropy.item(), rel=1e-12)
+    assert report.objective == pytest.approx(expected.item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(expected, leaf)
+    torch.testing.assert_close(tuner.gradient.gradient, gradient, rtol=1e-10, atol=0)
+    # Held-out rows are as they are.
+    plain = make_tuner()
+    plain.gradient.flat.copy_(flat)
+    assert tuner.mean_objective(columns) == plain.mean_objective(columns)
+
+
+@pytest.mark.parametrize("corruption", [None, *sorted(CORRUPTIONS)])
+def test_seed_is_all_that_is_random(corruption, make_tuner):
+    first, second, other = (
+        make_tuner(seed=seed, corruption=corruption, corruption_level=0.1)
+        for seed in (1, 1, 2)
+    )
     assert run(first, 3) == run(second, 3)
     assert torch.equal(first.snapshot(), second.snapshot())
     run(other, 3)
