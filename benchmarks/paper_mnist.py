@@ -6,6 +6,7 @@ The models of Rifai et al. (ICML 2011), one layer of 1000 sigmoid units with tie
 weights and cross-entropy, fine-tuned with a softmax layer; two layers; and the Manifold
 Tangent Classifier (NIPS 2011). 50,000 images train, 10,000 validate, 10,000 test. With
 ``--labels 100`` only so many of the 50,000 have a label when the network is fine-tuned.
+With ``--corrupt`` it is fine-tuned on noisy images, which the papers' were not.
 
 Every choice is made by the validation error: settings one group after the other, with
 the first seed, and in each fine-tuning the epoch to end at. What was chosen is written
@@ -85,12 +86,14 @@ FINE_TUNING = {
     "n_tangents": 8,
 }
 
-# Candidates of the fine-tuning besides these, chosen in this order.
-GROUPS = [
-    [{"learning_rate_init": rate} for rate in (0.001, 0.0001)],
-    [{"alpha": alpha} for alpha in (1e-6, 1e-5)],
-]
-TANGENTS = [{"tangent_weight": weight} for weight in (0.1, 1, 10)]
+CORRUPTION = {"corruption": "gaussian", "corruption_level": 0.3}
+
+# Candidates of the fine-tuning besides these, chosen in this order; of the levels only
+# with ``--corrupt``, in place of weight decay.
+LEARNING_RATES = [{"learning_rate_init": rate} for rate in (0.001, 0.0001)]
+DECAYS = [{"alpha": alpha} for alpha in (1e-6, 1e-5)]
+LEVELS = [{"corruption_level": level} for level in (0.2, 0.4)]
+TANGENTS = [{"tangent_weight": weight} for weight in (1, 10, 30)]
 
 
 class Log:
@@ -288,7 +291,7 @@ class Study:
         return 100 * (1 - model.score(*self.test))
 
 
-def choose(model, error, quick):
+def choose(model, error, corrupts, quick):
     """Return the pretraining and the fine-tuning with the lowest validation error.
 
     Parameters
@@ -296,9 +299,11 @@ def choose(model, error, quick):
     error : callable
         ``error(pretraining, fine_tuning)``.
     """
-    groups = [*GROUPS, *([TANGENTS] if model.startswith("MTC") else [])]
+    groups = [LEARNING_RATES, LEVELS if corrupts else DECAYS]
+    groups += [TANGENTS] if model.startswith("MTC") else []
+    first = FINE_TUNING | (CORRUPTION if corrupts else {})
     n_candidates = 1 if quick else None
-    candidates = [(p, FINE_TUNING) for p in PRETRAINING[model][:n_candidates]]
+    candidates = [(p, first) for p in PRETRAINING[model][:n_candidates]]
     best = min(candidates, key=lambda pair: error(*pair))
     for group in groups:
         pretraining, fine_tuning = best
@@ -344,7 +349,10 @@ def results_of(log):
                 | {name: [run[name] for run in runs] for name in runs[0]}
             )
     order = list(PRETRAINING)
-    return sorted(results, key=lambda r: (-r["n_labels"], order.index(r["model"])))
+    return sorted(
+        results,
+        key=lambda r: (-r["n_labels"], "corrupts" in r, order.index(r["model"])),
+    )
 
 
 def row_of(r):
@@ -376,19 +384,24 @@ HEADER = (
 
 
 def plot(results, path):
-    """Draw the test errors by model, and how fine-tuning went, by number of labels."""
+    """Draw the test errors by model, and how fine-tuning went, by number of labels.
+
+    With and without corruption in columns of their own.
+    """
     import matplotlib.pyplot as plt
 
-    numbers = sorted({r["n_labels"] for r in results}, reverse=True)
+    parts = {}
+    for r in results:
+        parts.setdefault((r["n_labels"], "corrupts" in r), []).append(r)
     figure, axes = plt.subplots(
         2,
-        len(numbers),
-        figsize=(1 + 4 * len(numbers), 6.5),
+        len(parts),
+        figsize=(1 + 4 * len(parts), 6.5),
         layout="constrained",
         squeeze=False,
     )
-    for (ax, below), n_labels in zip(axes.T, numbers, strict=True):
-        rows = [r for r in results if r["n_labels"] == n_labels]
+    for (ax, below), (part, rows) in zip(axes.T, parts.items(), strict=True):
+        n_labels, corrupts = part
         for i, r in enumerate(rows):
             errors = r["test_errors"]
             ax.plot([i] * len(errors), errors, ".", color="#b8bec4")
@@ -397,7 +410,8 @@ def plot(results, path):
             curve = np.mean([errors[:n_epochs] for errors in r["errors"]], axis=0)
             below.plot(range(1, n_epochs + 1), curve, color=f"C{i}", label=r["model"])
         ax.set_xticks(range(len(rows)), [r["model"] for r in rows], rotation=45)
-        ax.set(title=f"{n_labels:,} labels", ylabel="test error, %")
+        title = f"{n_labels:,} labels" + ", noisy images" * corrupts
+        ax.set(title=title, ylabel="test error, %")
         highest = max(max(r["test_errors"]) for r in rows)
         ax.set_ylim(0, 1.1 * highest)
         below.set(xlabel="epoch of fine-tuning", ylabel="validation error, %")
@@ -420,6 +434,9 @@ def main():
     parser.add_argument("--epochs", type=int, default=50, help="of pretraining")
     parser.add_argument("--fine-tuning-epochs", type=int, default=40, help="at most")
     parser.add_argument("--hidden", type=int, default=1000)
+    parser.add_argument(
+        "--corrupt", action="store_true", help="the images, while fine-tuning too"
+    )
     parser.add_argument("--threads", type=int, help="of PyTorch; default all cores")
     parser.add_argument(
         "--quick", action="store_true", help="few rows, units and epochs"
@@ -443,7 +460,7 @@ def main():
             "epochs": args.epochs,
             "fine_tuning_epochs": args.fine_tuning_epochs,
             "n_hidden": args.hidden,
-        }
+        } | ({"corrupts": True} if args.corrupt else {})
         for model in args.models:
             print(f"{model}, {n_labels} labels", flush=True)
 
@@ -456,7 +473,7 @@ def main():
                 return min(run["errors"])
 
             def chosen(model, error=error, **_):
-                return choose(model, error, args.quick)
+                return choose(model, error, args.corrupt, args.quick)
 
             pair = log.get("chosen", chosen, model=model, **common)
             for seed in args.seeds:
