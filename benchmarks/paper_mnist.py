@@ -351,7 +351,7 @@ def results_of(log):
     order = list(PRETRAINING)
     return sorted(
         results,
-        key=lambda r: (-r["n_labels"], "corrupts" in r, order.index(r["model"])),
+        key=lambda r: (-r["n_labels"], r["corrupts"], order.index(r["model"])),
     )
 
 
@@ -392,7 +392,7 @@ def plot(results, path):
 
     parts = {}
     for r in results:
-        parts.setdefault((r["n_labels"], "corrupts" in r), []).append(r)
+        parts.setdefault((r["n_labels"], r["corrupts"]), []).append(r)
     figure, axes = plt.subplots(
         2,
         len(parts),
@@ -410,9 +410,11 @@ def plot(results, path):
             curve = np.mean([errors[:n_epochs] for errors in r["errors"]], axis=0)
             below.plot(range(1, n_epochs + 1), curve, color=f"C{i}", label=r["model"])
         ax.set_xticks(range(len(rows)), [r["model"] for r in rows], rotation=45)
-        title = f"{n_labels:,} labels" + ", noisy images" * corrupts
+        title = f"{n_labels:,} labels" + ", noise in fine-tuning" * corrupts
         ax.set(title=title, ylabel="test error, %")
-        highest = max(max(r["test_errors"]) for r in rows)
+        highest = max(
+            max(r["test_errors"]) for r in results if r["n_labels"] == n_labels
+        )
         ax.set_ylim(0, 1.1 * highest)
         below.set(xlabel="epoch of fine-tuning", ylabel="validation error, %")
         below.set_ylim(0, 2 * highest)
@@ -435,7 +437,7 @@ def main():
     parser.add_argument("--fine-tuning-epochs", type=int, default=40, help="at most")
     parser.add_argument("--hidden", type=int, default=1000)
     parser.add_argument(
-        "--corrupt", action="store_true", help="the images, while fine-tuning too"
+        "--corrupt", action="store_true", help="fine-tune on noisy images"
     )
     parser.add_argument("--threads", type=int, help="of PyTorch; default all cores")
     parser.add_argument(
@@ -460,7 +462,8 @@ def main():
             "epochs": args.epochs,
             "fine_tuning_epochs": args.fine_tuning_epochs,
             "n_hidden": args.hidden,
-        } | ({"corrupts": True} if args.corrupt else {})
+            "corrupts": args.corrupt,
+        }
         for model in args.models:
             print(f"{model}, {n_labels} labels", flush=True)
 

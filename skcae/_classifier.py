@@ -20,7 +20,7 @@ from ._pickles import StampedMixin
 from ._transformer import _TYPES, ContractiveAutoencoderTransformer
 from .engine import finetuning, geometry, inference
 from .engine.batches import as_array, is_out_of_core
-from .engine.corruption import CORRUPTIONS
+from .engine.corruption import CORRUPTIONS, check_corruption
 from .engine.device import resolve_device
 from .engine.distributed import current_group
 from .engine.network import Parameters
@@ -74,10 +74,12 @@ class ContractiveAutoencoderClassifier(
         [0, inf).
 
     corruption : {"gaussian", "masking"} or None, default=None
-        What is done to the input while fine-tuning, so that the classes depend less on
-        small changes of it [3]_. "gaussian" adds normal noise of standard deviation
-        ``corruption_level``, "masking" sets each feature to zero with that probability.
-        The tangents stay those at the uncorrupted samples.
+        What is done to the input while fine-tuning. "gaussian" adds normal noise of
+        standard deviation ``corruption_level``, so that the classes depend less on
+        small changes of the input [3]_; "masking" sets each feature to zero with that
+        probability, so that they depend less on single features. The tangent penalty
+        is that at the corrupted input, along the tangents at the uncorrupted one. The
+        transformer's own ``corruption`` is that of its pretraining.
 
     corruption_level : float, default=0.1
         In [0, inf) for "gaussian", in [0, 1) for "masking", where it is rounded to a
@@ -108,8 +110,8 @@ class ContractiveAutoencoderClassifier(
     early_stopping : bool, default=False
         Whether to watch the cross-entropy on held-out labelled samples in place of the
         objective on the training samples, and to return the parameters for which it
-        was lowest. They are not corrupted. The autoencoder is fitted to the held-out
-        samples too, without their labels.
+        was lowest. The held-out samples are not corrupted. The autoencoder is fitted to
+        them too, without their labels.
 
     validation_fraction : float, default=0.1
         Fraction of the labelled samples to hold out, in (0, 1), the same for each
@@ -121,8 +123,8 @@ class ContractiveAutoencoderClassifier(
 
     random_state : int, RandomState instance or None, default=None
         Seeds the transformer, unless that has a ``random_state`` of its own, the order
-        of the samples and the held-out samples. Pass an int for reproducible results.
-        See :term:`Glossary <random_state>`.
+        of the samples, the corruption and the held-out samples. Pass an int for
+        reproducible results. See :term:`Glossary <random_state>`.
 
     verbose : bool or int, default=False
         Whether to print the terms of the objective and the learning rate after each
@@ -149,7 +151,8 @@ class ContractiveAutoencoderClassifier(
 
     history_ : dict of ndarray of shape (n_epochs,)
         Curves of "cross_entropy", of "tangent" (the penalty, without its weight) if
-        ``tangent_weight > 0``, and of "validation_loss" if ``early_stopping=True``.
+        ``tangent_weight > 0``, and of "validation_loss" if ``early_stopping=True``,
+        which is the only one of uncorrupted samples if ``corruption`` is not None.
 
     n_iter_ : int
         Number of epochs of fine-tuning run.
@@ -360,7 +363,7 @@ class ContractiveAutoencoderClassifier(
 
     def _validated(self, X, y):
         """Return X, the numbers of the labelled rows and their classes' numbers."""
-        self._check_corruption()
+        check_corruption(self.corruption, self.corruption_level)
         X, y = validate_data(
             self, as_array(X), as_array(y), accept_sparse="csr", dtype=_TYPES, order="C"
         )
@@ -577,16 +580,20 @@ class ContractiveAutoencoderClassifier(
         }
 
     def _diverged(self, X, error):
-        corruption = (
-            ""
-            if self.corruption is None
-            else f", corruption_level ({self.corruption_level})"
+        in_use = {
+            "alpha": self.alpha > 0,
+            "corruption_level": self.corruption is not None,
+            "tangent_weight": self.tangent_weight > 0,
+        }
+        others = "".join(
+            f" or {name} ({getattr(self, name)})"
+            for name, used in in_use.items()
+            if used
         )
         return (
             f"Fine-tuning diverged: {error}. Scale X, with StandardScaler or "
             "MinMaxScaler say, or lower learning_rate_init "
-            f"({self.learning_rate_init}), alpha ({self.alpha}){corruption} or "
-            f"tangent_weight ({self.tangent_weight})."
+            f"({self.learning_rate_init}){others}."
         )
 
     def _out_of_memory(self, X):

@@ -108,9 +108,9 @@ class Training:
 class EpochsMixin:
     """Runs a `Training`, epoch by epoch, for an estimator that can be verbose.
 
-    The estimator has ``batch_size``, ``max_iter``, ``verbose``, ``corruption``,
-    ``corruption_level`` and ``_fitted_attributes(training)``; and the words for what
-    can go wrong on data X, ``_diverged(X, error)`` and ``_out_of_memory(X)``.
+    The estimator has ``batch_size``, ``max_iter`` and ``verbose``, and
+    ``_fitted_attributes(training)``; and the words for what can go wrong on data X,
+    ``_diverged(X, error)`` and ``_out_of_memory(X)``.
     """
 
     def _run_epochs(self, training, validation_data, context, X, y):
@@ -176,13 +176,6 @@ class EpochsMixin:
             if not is_out_of_memory(error):
                 raise
             raise MemoryError(self._out_of_memory(X)) from error
-
-    def _check_corruption(self):
-        if self.corruption == "masking" and self.corruption_level >= 1:
-            raise ValueError(
-                "corruption='masking' requires corruption_level to be in the range "
-                f"[0, 1). Got {self.corruption_level!r} instead."
-            )
 
     def _float(self, name):
         """Return the value of a parameter, which may be any real number."""

@@ -36,7 +36,7 @@ from .engine.batches import (
     detached,
     is_out_of_core,
 )
-from .engine.corruption import CORRUPTIONS
+from .engine.corruption import CORRUPTIONS, check_corruption
 from .engine.device import (
     PRECISIONS,
     has_fast_bfloat16,
@@ -313,8 +313,8 @@ class ContractiveAutoencoderTransformer(
         where it was; any other one starts from there at the initial learning rate.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds the initial parameters, the order of the samples and the held-out
-        samples. Pass an int for reproducible results. See :term:`Glossary
+        Seeds the initial parameters, the order of the samples, the corruption and the
+        held-out samples. Pass an int for reproducible results. See :term:`Glossary
         <random_state>`.
 
     verbose : bool or int, default=False
@@ -628,7 +628,7 @@ class ContractiveAutoencoderTransformer(
                 f"loss={self.loss!r} requires output_activation to be one of "
                 f"{loss.output_activations}. Got {self.output_activation!r} instead."
             )
-        self._check_corruption()
+        check_corruption(self.corruption, self.corruption_level)
         X = as_array(X)
         types = _types(X)
         X = validate_data(

@@ -6,7 +6,9 @@ import torch
 from numpy.testing import assert_allclose
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 
+from skcae import ContractiveAutoencoderClassifier
 from skcae.engine import batches
 from skcae.engine.network import Architecture
 from skcae.engine.training import Trainer
@@ -36,6 +38,30 @@ def test_a_fit_is_that_of_the_cpu(parameters, resident, X, make, monkeypatch):
     assert_allclose(gpu.transform(X), cpu.transform(X), rtol=1e-6, atol=1e-8)
     assert type(gpu.encoder_coefs_[0]) is np.ndarray
     assert_allclose(gpu.set_params(device="cpu").transform(X), cpu.transform(X), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"corruption": "gaussian"}, {"tangent_weight": 0.1, "n_tangents": 2}],
+    ids=str,
+)
+def test_fine_tuning_is_that_of_the_cpu(parameters, X, make):
+    pretrained = FrozenEstimator(make(device="cpu", precision="float64").fit(X))
+    y = (X[:, 0] > np.median(X[:, 0])).astype(int)
+    models = []
+    for device in ("cpu", "cuda"):
+        model = ContractiveAutoencoderClassifier(
+            pretrained,
+            device=device,
+            max_iter=5,
+            random_state=0,
+            **ENDLESS | parameters,
+        )
+        with pytest.warns(ConvergenceWarning):
+            models.append(model.fit(X, y))
+    cpu, gpu = models
+    assert_allclose(gpu.loss_curve_, cpu.loss_curve_, rtol=1e-8)
+    assert_allclose(gpu.predict_proba(X), cpu.predict_proba(X), rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")

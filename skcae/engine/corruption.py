@@ -93,6 +93,15 @@ def masking(x, level, out, generator):
 CORRUPTIONS = {"gaussian": gaussian, "masking": masking}
 
 
+def check_corruption(name, level):
+    """Raise ValueError if the level is out of the range that depends on the name."""
+    if name == "masking" and level >= 1:
+        raise ValueError(
+            "corruption='masking' requires corruption_level to be in the range [0, 1). "
+            f"Got {level!r} instead."
+        )
+
+
 def make_corruption(name, level, shape, *, dtype, device, generator):
     """Return the function that corrupts batches of at most this shape.
 

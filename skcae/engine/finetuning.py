@@ -157,7 +157,7 @@ class LabelledBatch(NamedTuple):
         Numbers of the classes, int64.
     weights : Tensor of shape (n_samples, 1)
         At least float32.
-    tangents : Tensor of shape (n_samples, n_tangents * n_features) or None
+    tangents : Tensor of shape (n_samples, n_tangents, n_features) or None
     """
 
     x: torch.Tensor
@@ -185,9 +185,8 @@ def objective(architecture, parameters, batch):
     cross_entropy = -log_output.gather(1, batch.labels).squeeze(1)
     tangent = torch.zeros_like(cross_entropy)
     if batch.tangents is not None:
-        tangents = batch.tangents.unflatten(1, (-1, architecture.sizes[0]))
         tangent = tangent_penalty(
-            architecture, parameters, tangents, encoding, log_output.exp()
+            architecture, parameters, batch.tangents, encoding, log_output.exp()
         )
     return Terms(cross_entropy, tangent)
 
@@ -221,11 +220,12 @@ class AutogradGradient(_Gradient):
     """The gradient by reverse-mode differentiation: with or without tangents."""
 
     def _evaluate(self, x, batch):
+        batch = batch._replace(x=x)
         weights = batch.weights.squeeze(1)
         with torch.enable_grad():
             leaf = self.flat.detach().requires_grad_()
             parameters = self.architecture.view(leaf.to(self.dtype))
-            terms = objective(self.architecture, parameters, batch._replace(x=x))
+            terms = objective(self.architecture, parameters, batch)
             sums = Terms(*((weights * t).sum() for t in terms))
             (gradient,) = torch.autograd.grad(self.total(sums) / len(x), leaf)
         self.gradient.copy_(gradient)
@@ -338,8 +338,9 @@ class LabelledBatches:
         self.batch_size = self._parts[0].batch_size
 
     def __iter__(self):
-        for parts in zip(*self._parts, strict=True):
-            yield LabelledBatch(*parts)
+        for x, labels, weights, *tangents in zip(*self._parts, strict=True):
+            tangents = [rows.unflatten(1, (-1, x.shape[1])) for rows in tangents]
+            yield LabelledBatch(x, labels, weights, *tangents)
 
 
 class FineTuner(TrainingRun):
