@@ -683,12 +683,12 @@ class Floor(Contender):
                 (h[:n].T, r[:n], dV),
             ]
 
-    def product(self, n_multiplications):
+    def product(self, sizes):
         return self.torch.mm
 
     def train(self, n_epochs):
         left, right, _ = self.products[0]
-        product = self.product(left.numel() * right.shape[1])
+        product = self.product((*left.shape, right.shape[1]))
         for _ in range(n_epochs):
             for left, right, out in self.products:
                 product(left, right, out=out)
@@ -711,10 +711,10 @@ class FastestFloor(Floor):
 
     note = "the same by the function that skcae uses here"
 
-    def product(self, n_multiplications):
+    def product(self, sizes):
         from skcae.engine.products import fastest_product
 
-        return fastest_product(self.W, n_multiplications)
+        return fastest_product(self.W, sizes)
 
 
 class Classifier(Contender):
