@@ -580,20 +580,15 @@ class ContractiveAutoencoderClassifier(
         }
 
     def _diverged(self, X, error):
-        in_use = {
-            "alpha": self.alpha > 0,
-            "corruption_level": self.corruption is not None,
-            "tangent_weight": self.tangent_weight > 0,
-        }
-        others = "".join(
-            f" or {name} ({getattr(self, name)})"
-            for name, used in in_use.items()
-            if used
+        to_lower = self._to_lower(
+            learning_rate_init=True,
+            alpha=self.alpha > 0,
+            corruption_level=self.corruption is not None,
+            tangent_weight=self.tangent_weight > 0,
         )
         return (
             f"Fine-tuning diverged: {error}. Scale X, with StandardScaler or "
-            "MinMaxScaler say, or lower learning_rate_init "
-            f"({self.learning_rate_init}){others}."
+            f"MinMaxScaler say, or lower {to_lower}."
         )
 
     def _out_of_memory(self, X):

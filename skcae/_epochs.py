@@ -177,6 +177,13 @@ class EpochsMixin:
                 raise
             raise MemoryError(self._out_of_memory(X)) from error
 
+    def _to_lower(self, **in_use):
+        """Return the names and values of the parameters in use, for a message."""
+        texts = [
+            f"{name} ({getattr(self, name)})" for name, used in in_use.items() if used
+        ]
+        return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
+
     def _float(self, name):
         """Return the value of a parameter, which may be any real number."""
         try:

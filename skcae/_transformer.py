@@ -910,20 +910,18 @@ class ContractiveAutoencoderTransformer(
             )
 
     def _diverged(self, X, error):
-        in_use = {
-            "alpha": self.alpha > 0,
-            "gamma": self.gamma > 0,
-            "sigma": self.gamma > 0,
-            "corruption_level": self.corruption is not None,
-        }
-        others = "".join(
-            f", {name} ({getattr(self, name)})" for name, used in in_use.items() if used
+        to_lower = self._to_lower(
+            learning_rate_init=True,
+            alpha=self.alpha > 0,
+            gamma=self.gamma > 0,
+            sigma=self.gamma > 0,
+            corruption_level=self.corruption is not None,
+            lam=True,
         )
         return (
             f"Training diverged: {error}. The largest absolute value in X is "
             f"{max(abs(float(v)) for v in _range(X)):.3g}. Scale X, with "
-            "StandardScaler or MinMaxScaler say, or lower learning_rate_init "
-            f"({self.learning_rate_init}){others} or lam ({self.lam})."
+            f"StandardScaler or MinMaxScaler say, or lower {to_lower}."
         )
 
     def _out_of_memory(self, X):

@@ -13,7 +13,6 @@ import torch
 
 from .activations import ACTIVATIONS
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
-from .corruption import make_corruption
 from .device import PRECISIONS, isolated, make_generator
 from .network import Parameters, decode, encode
 from .objective import FlatGradient
@@ -438,13 +437,10 @@ class FineTuner(TrainingRun):
         self.optimizer = OPTIMIZERS[optimizer](
             architecture, flat, self.gradient.gradient, learning_rate
         )
-        self._corrupt = make_corruption(
+        self._corrupt = self._corruption(
             corruption,
             corruption_level,
-            (self.batches.batch_size, architecture.sizes[0]),
-            dtype=dtype,
-            device=device,
-            generator=make_generator(seed + 1),  # not that of the order
+            make_generator(seed + 1),  # not that of the order
         )
 
     def epochs(self):

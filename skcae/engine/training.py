@@ -116,8 +116,8 @@ def check_weights(dtype, **weights):
 class TrainingRun:
     """What every training run can do.
 
-    It has an ``architecture``, a ``gradient``, an ``optimizer``, the initial
-    ``learning_rate`` and the ``group`` of the processes that train together.
+    It has an ``architecture``, ``batches``, a ``gradient``, an ``optimizer``, the
+    initial ``learning_rate`` and the ``group`` of the processes that train together.
     """
 
     group = ALONE
@@ -129,6 +129,17 @@ class TrainingRun:
     @property
     def current_learning_rate(self):
         return self.optimizer.learning_rate
+
+    def _corruption(self, name, level, generator):
+        """Return the function that corrupts batches; see `make_corruption`."""
+        return make_corruption(
+            name,
+            level,
+            (self.batches.batch_size, self.architecture.sizes[0]),
+            dtype=self.gradient.dtype,
+            device=self.gradient.flat.device,
+            generator=generator,
+        )
 
     def _flatten(self, arrays):
         tensors = [[as_tensor(a) for a in group] for group in arrays]
@@ -272,14 +283,7 @@ class Trainer(TrainingRun):
         self.optimizer = OPTIMIZERS[optimizer](
             architecture, flat, self.gradient.gradient, learning_rate
         )
-        self._corrupt = make_corruption(
-            corruption,
-            corruption_level,
-            (self.batches.batch_size, architecture.sizes[0]),
-            dtype=dtype,
-            device=device,
-            generator=self.generator,
-        )
+        self._corrupt = self._corruption(corruption, corruption_level, self.generator)
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `train`."""
