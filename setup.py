@@ -55,7 +55,6 @@ setup(
             *PLOT,
             "jax>=0.10",
             "keras>=3.15",
-            "psutil>=7",
             "skorch>=1.4",
             "tensorflow-cpu>=2.21",
         ],

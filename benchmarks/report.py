@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
+import joblib
 
 PACKAGES = (
     "numpy",
@@ -42,13 +42,14 @@ def environment():
         features = [f for f in CPU_FEATURES if f in fields.get("flags", "").split()]
     except OSError:
         pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": cpu,
         "cpu_features": features,
-        "cores": psutil.cpu_count(logical=False),
-        "logical_cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "cores": joblib.cpu_count(only_physical_cores=True),
+        "logical_cores": joblib.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "thread_variables": {
             name: value

@@ -3,7 +3,8 @@
     python benchmarks/run.py --data path/to/mnist.npz
 
 Every contender has a process of its own. In each round each of them, one after the
-other, trains for one epoch (more where epochs are short) while the others wait.
+other, trains for one epoch (more where epochs are short) while the others wait. One
+that fails drops out, its error stands in the table, and the script's status is 1.
 """
 
 import argparse
@@ -229,6 +230,14 @@ def main():
         report.plot_cases(fixed, args.output / "epochs.png")
     if growing:
         report.plot_growth(growing, args.output / "growth.png")
+    failed = [
+        f"{result['contender']} in {case['name']}"
+        for case in content["cases"]
+        for result in case["results"]
+        if "error" in result
+    ]
+    if failed:
+        sys.exit(f"no figures of {', '.join(failed)}")
 
 
 if __name__ == "__main__":
