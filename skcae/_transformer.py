@@ -56,8 +56,12 @@ _TYPES = (np.float64, np.float32, np.uint8)
 # An objective below this part of the variance need not improve relative to itself.
 _GOOD_ENOUGH = 0.01
 
-# A model whose reconstruction misses more than this part of the variance is useless.
+# A model is useless whose reconstruction misses more than this part of what a constant
+# one misses: of the variance, where the loss is the squared error.
 _UNLEARNT = 0.9
+
+# Of data that don't vary the two losses are the same, but for rounding.
+_NO_SPREAD = 1e-5
 
 # What a stopped training must have in common with the next fit to be resumed.
 _RESUMES_WITH = (
@@ -888,11 +892,15 @@ class ContractiveAutoencoderTransformer(
         }
 
     def _warn_of_poor_reconstruction(self, training, X):
-        if self._loss != "squared_error":
-            return
-        spread = training.trainer.variance
-        error = self.history_["reconstruction"][-1]
-        if self.output_activation == "sigmoid" and (values := _beyond_unit_interval(X)):
+        unit_interval = LOSSES[self._loss].unit_interval
+        perfect, constant = training.trainer.bounds
+        error = self.history_["reconstruction"][-1] - perfect
+        spread = constant - perfect
+        if (
+            self.output_activation == "sigmoid"
+            and not unit_interval
+            and (values := _beyond_unit_interval(X))
+        ):
             warnings.warn(
                 "The reconstruction explains nothing beyond [0, 1], the range of "
                 f"output_activation='sigmoid'. Got X with values {values}; scale X, "
@@ -900,13 +908,15 @@ class ContractiveAutoencoderTransformer(
             )
         elif (
             self.corruption is None  # with which the error is not of X itself
-            and error > _UNLEARNT * spread > 0
+            and error > _UNLEARNT * spread
+            and spread > _NO_SPREAD * perfect
         ):
+            scaler = "MinMaxScaler" if unit_interval else "StandardScaler"
             warnings.warn(
                 f"The reconstruction explains {max(0, 1 - error / spread):.1%} of the "
-                "variance of X: the features keep next to nothing of it. Scale X, with "
-                f"StandardScaler or MinMaxScaler say, or lower lam ({self.lam}) or "
-                f"learning_rate_init ({self.learning_rate_init})."
+                "variation of X: the features keep next to nothing of it. Scale X, "
+                f"with {scaler} say, or lower lam ({self.lam}) or learning_rate_init "
+                f"({self.learning_rate_init})."
             )
 
     def _diverged(self, X, error):

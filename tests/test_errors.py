@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
+from scipy.special import xlog1py, xlogy
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import InvalidParameterError
@@ -338,7 +339,7 @@ def test_huge_values_after_fit_do_not_warn(X, make):
         assert np.isfinite(model.contraction(rows)).all()
 
 
-NOTHING_LEARNT = r"explains \d\.\d% of the variance of X.* Scale X.* or lower lam"
+NOTHING_LEARNT = r"explains \d\.\d% of the variation of X.* Scale X.* or lower lam"
 
 
 @pytest.mark.parametrize(
@@ -357,8 +358,24 @@ def test_a_model_that_keeps_nothing_warns(factor, parameters, X, make):
     make().fit(centred)  # A warning would be an error.
 
 
-def test_constant_data_are_no_cause_for_a_warning(make):
-    make().fit(np.ones((20, 4)))
+@pytest.mark.filterwarnings("ignore:Maximum iterations")
+def test_a_cross_entropy_as_of_a_constant_warns(X, make):
+    model = make(loss="cross_entropy", output_activation="sigmoid")
+    model.fit(X)  # A warning would be an error.
+    model.set_params(lam=100, tol=0, max_iter=500)
+    with pytest.warns(UserWarning, match=NOTHING_LEARNT):
+        model.fit(X)
+    constant = np.broadcast_to(X.mean(axis=0), X.shape)
+    cross_entropy = -(xlogy(X, constant) + xlog1py(1 - X, -constant)).sum(axis=1).mean()
+    assert model.history_["reconstruction"][-1] > 0.99 * cross_entropy
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("value", [0, 0.3, 1])
+@pytest.mark.filterwarnings("ignore:Maximum iterations")
+def test_constant_data_are_no_cause_for_a_warning(value, loss, make):
+    model = make(loss=loss, output_activation="sigmoid", max_iter=2)
+    model.fit(np.full((20, 4), value))
 
 
 BEYOND = {

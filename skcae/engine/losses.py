@@ -24,6 +24,9 @@ class Loss(NamedTuple):
         ``sum_and_gradient(z, x, output, scratch, scale)`` is the loss summed over the
         batch, a float32 (or wider) scalar tensor. It overwrites z with ``scale`` times
         the gradient of that sum with respect to z. ``scratch`` is a tensor like z.
+    bounds : callable
+        ``bounds(x)`` are the mean losses of a perfect reconstruction of x and of the
+        best constant one, which is the mean: two scalar tensors.
     output_activations : tuple of str
         The output activations with which the loss makes sense.
     unit_interval : bool
@@ -32,6 +35,7 @@ class Loss(NamedTuple):
 
     per_sample: Callable
     sum_and_gradient: Callable
+    bounds: Callable
     output_activations: tuple
     unit_interval: bool
 
@@ -65,6 +69,10 @@ def _squared_error_gradient(z, x, output, scratch, scale):
     return dot(residual, residual)
 
 
+def _squared_error_bounds(x):
+    return x.new_zeros(()), x.var(dim=0, correction=0).sum()
+
+
 def _cross_entropy(z, x, output):
     # -x log(y) - (1 - x) log(1 - y) with y = sigmoid(z), without computing log(y).
     return (softplus(z) - x * z).sum(dim=1)
@@ -76,13 +84,26 @@ def _cross_entropy_gradient(z, x, output, scratch, scale):
     return total
 
 
+def _cross_entropy_bounds(x):
+    def entropy(y):
+        return -(torch.xlogy(y, y) + torch.xlogy(1 - y, 1 - y)).sum(dim=-1)
+
+    x = x.clamp(0, 1)
+    return entropy(x).mean(), entropy(x.mean(dim=0))
+
+
 LOSSES = {
     "cross_entropy": Loss(
-        _cross_entropy, _cross_entropy_gradient, ("sigmoid",), unit_interval=True
+        _cross_entropy,
+        _cross_entropy_gradient,
+        _cross_entropy_bounds,
+        ("sigmoid",),
+        unit_interval=True,
     ),
     "squared_error": Loss(
         _squared_error,
         _squared_error_gradient,
+        _squared_error_bounds,
         tuple(sorted(ACTIVATIONS)),
         unit_interval=False,
     ),

@@ -9,6 +9,7 @@ from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
 from .corruption import make_corruption
 from .device import PRECISIONS, isolated, make_generator, threads_for
 from .distributed import ALONE
+from .losses import LOSSES
 from .network import Parameters, initialise
 from .objective import make_gradient, objective
 from .optimizer import OPTIMIZERS
@@ -202,6 +203,8 @@ class Trainer(TrainingRun):
     ----------
     variance, mean_square : float
         Of the rows of all processes: mean over about 1000, summed over features.
+    bounds : tuple of float
+        The losses of a perfect reconstruction of these rows and of a constant one.
 
     Raises
     ------
@@ -255,6 +258,7 @@ class Trainer(TrainingRun):
             rows = self.batches.evenly_spaced(math.ceil(1000 * share))
             rows = group.pool(rows.to(wide))
             self.variance = rows.var(dim=0, correction=0).sum().item()
+            self.bounds = tuple(bound.item() for bound in LOSSES[loss].bounds(rows))
             self.mean_square = rows.square().sum(dim=1).mean().item()
             if arrays is None:
                 # Enough rows to estimate as many directions as there are units.

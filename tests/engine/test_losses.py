@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from scipy.special import expit, xlog1py, xlogy
 
 from skcae.engine.activations import ACTIVATIONS
@@ -51,6 +52,20 @@ def test_per_sample_matches_the_formula(loss, output, z_and_x):
     expected = FORMULAS[loss](np.asarray(y), x.numpy())
     assert computed.shape == (6,)
     np.testing.assert_allclose(computed, expected, rtol=1e-12)
+
+
+@all_cases
+def test_bounds_are_those_of_a_perfect_and_of_a_constant_output(loss, output, z_and_x):
+    _, x = z_and_x
+    perfect, constant = (bound.item() for bound in LOSSES[loss].bounds(x))
+    y, mean = x.numpy(), x.numpy().mean(axis=0)
+    formula = FORMULAS[loss]
+    assert perfect == pytest.approx(formula(y, y).mean(), rel=1e-12)
+    assert constant == pytest.approx(formula(mean, y).mean(), rel=1e-12)
+    best = minimize(
+        lambda c: formula(c, y).mean(), np.full(5, 0.5), bounds=[(1e-9, 1 - 1e-9)] * 5
+    )
+    assert constant == pytest.approx(best.fun, rel=1e-6)
 
 
 @all_cases
