@@ -89,11 +89,14 @@ FINE_TUNING = {
 CORRUPTION = {"corruption": "gaussian", "corruption_level": 0.3}
 
 # Candidates of the fine-tuning besides these, chosen in this order; of the levels only
-# with ``--corrupt``, in place of weight decay.
+# with ``--corrupt``, in place of weight decay. Few labels leave more to the tangents.
 LEARNING_RATES = [{"learning_rate_init": rate} for rate in (0.001, 0.0001)]
 DECAYS = [{"alpha": alpha} for alpha in (1e-6, 1e-5)]
 LEVELS = [{"corruption_level": level} for level in (0.2, 0.4)]
 TANGENTS = [{"tangent_weight": weight} for weight in (1, 10, 30)]
+FEW_LABELS_TANGENTS = [
+    {"tangent_weight": weight, "n_tangents": 16} for weight in (100, 300, 1000)
+]
 
 
 class Log:
@@ -291,7 +294,7 @@ class Study:
         return 100 * (1 - model.score(*self.test))
 
 
-def choose(model, error, corrupts, quick):
+def choose(model, error, n_labels, corrupts, quick):
     """Return the pretraining and the fine-tuning with the lowest validation error.
 
     Parameters
@@ -300,7 +303,8 @@ def choose(model, error, corrupts, quick):
         ``error(pretraining, fine_tuning)``.
     """
     groups = [LEARNING_RATES, LEVELS if corrupts else DECAYS]
-    groups += [TANGENTS] if model.startswith("MTC") else []
+    if model.startswith("MTC"):
+        groups += [TANGENTS if n_labels == ALL else FEW_LABELS_TANGENTS]
     first = FINE_TUNING | (CORRUPTION if corrupts else {})
     n_candidates = 1 if quick else None
     candidates = [(p, first) for p in PRETRAINING[model][:n_candidates]]
@@ -308,7 +312,7 @@ def choose(model, error, corrupts, quick):
     for group in groups:
         pretraining, fine_tuning = best
         others = [(pretraining, fine_tuning | c) for c in group[:n_candidates]]
-        if group is TANGENTS:  # Without tangents it would be another model.
+        if "tangent_weight" in group[0]:  # Without, it would be another model.
             best = others[0]
         best = min([best, *others], key=lambda pair: error(*pair))
     return best
@@ -425,6 +429,30 @@ def plot(results, path):
     plt.close(figure)
 
 
+def plot_labels(results, path):
+    """Draw the test errors by number of labels, a line for each model."""
+    import matplotlib.pyplot as plt
+
+    models = {}
+    for r in results:
+        models.setdefault(r["model"], []).append((r["n_labels"], r["test_errors"]))
+    figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    for model, points in models.items():
+        n_labels, errors = zip(*sorted(points), strict=True)
+        (line,) = ax.plot(n_labels, np.mean(errors, axis=1), marker="_", label=model)
+        ax.plot(n_labels, errors, ".", color=line.get_color(), alpha=0.4)
+    ticks = sorted({r["n_labels"] for r in results})
+    ax.set(xscale="log", yscale="log", xlabel="labels", ylabel="test error, %")
+    ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(plt.NullLocator())
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", help="mnist.npz; default openml.org")
@@ -475,8 +503,8 @@ def main():
                 run = log.get("runs", study.run, **settings(*pair, args.seeds[0]))
                 return min(run["errors"])
 
-            def chosen(model, error=error, **_):
-                return choose(model, error, args.corrupt, args.quick)
+            def chosen(model, n_labels, error=error, **_):
+                return choose(model, error, n_labels, args.corrupt, args.quick)
 
             pair = log.get("chosen", chosen, model=model, **common)
             for seed in args.seeds:
@@ -488,6 +516,9 @@ def main():
             content = {"environment": report.environment(), "results": results}
             report.write_json(args.output, "paper_mnist_table", content)
             plot(results, args.output / "paper_mnist.png")
+            few = [r for r in results if r["n_labels"] < ALL and not r["corrupts"]]
+            if len({r["n_labels"] for r in few}) > 1:
+                plot_labels(few, args.output / "paper_mnist_labels.png")
     print(f"\n{report.table(HEADER, map(row_of, results_of(log)))}")
 
 
