@@ -552,11 +552,12 @@ class ContractiveAutoencoderTransformer(
         ConvergenceWarning
             If training reached ``max_iter`` before it converged.
         UserWarning
-            If the reconstruction explains less than a tenth of the variance of X, as
-            it is for data that aren't scaled or for a far too large ``lam`` (only for
-            the squared error, and without corruption); if X leaves [0, 1], all that
-            ``output_activation="sigmoid"`` can reconstruct; or if training was
-            interrupted.
+            If the reconstruction explains less than a tenth of the variation of X, as
+            it is for data that aren't scaled or for a far too large ``lam`` (only
+            without corruption): of the variance for the squared error, of what a
+            constant reconstruction loses beside a perfect one for the cross-entropy;
+            if X leaves [0, 1], all that ``output_activation="sigmoid"`` can
+            reconstruct; or if training was interrupted.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
