@@ -36,8 +36,10 @@ from problem import glorot, load_mnist
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import BernoulliRBM
+from sklearn.pipeline import make_pipeline
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
+from skcae.stacking import stack
 
 ALL = 50_000  # labels
 N_TRAIN, N_VALIDATION = 50_000, 10_000
@@ -211,21 +213,19 @@ class Study:
                 n_iter=self.epochs,
                 random_state=seed,
             ).fit(X)
-            return self.with_encoder([rbm.components_.T], [rbm.intercept_hidden_])
+            return self.with_encoder(rbm.components_.T, rbm.intercept_hidden_)
         if not parameters:
             W, b, _, _ = glorot(X.shape[1], self.n_hidden, seed)
-            return self.with_encoder([W], [b])
-        coefs, intercepts = [], []
+            return self.with_encoder(W, b)
+        layers = []
         for _ in range(n_layers):  # Each on what the one before computes.
-            model = self.autoencoder(seed, **parameters)
-            X = quietly(model.fit_transform, X)
-            coefs += model.encoder_coefs_
-            intercepts += model.encoder_intercepts_
-        return model if n_layers == 1 else self.with_encoder(coefs, intercepts)
+            layers.append(self.autoencoder(seed, **parameters))
+            X = quietly(layers[-1].fit_transform, X)
+        return layers[0] if n_layers == 1 else stack(make_pipeline(*layers))
 
-    def autoencoder(self, seed, n_hidden=None, **parameters):
+    def autoencoder(self, seed, **parameters):
         return ContractiveAutoencoderTransformer(
-            n_hidden or self.n_hidden,
+            self.n_hidden,
             max_iter=parameters.pop("max_iter", self.epochs),
             random_state=seed,
             **AUTOENCODER,
@@ -234,11 +234,10 @@ class Study:
 
     def with_encoder(self, coefs, intercepts):
         """Return a fitted autoencoder with this encoder, and a decoder of no use."""
-        sizes = [len(intercept) for intercept in intercepts]
-        model = self.autoencoder(0, n_hidden=sizes, max_iter=1)
+        model = self.autoencoder(0, max_iter=1)
         quietly(model.fit, self.train[0][:100])
-        model.encoder_coefs_ = [np.asarray(a, np.float32) for a in coefs]
-        model.encoder_intercepts_ = [np.asarray(a, np.float32) for a in intercepts]
+        model.encoder_coefs_ = [np.asarray(coefs, np.float32)]
+        model.encoder_intercepts_ = [np.asarray(intercepts, np.float32)]
         return model
 
     # Fine-tuning

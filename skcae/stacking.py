@@ -1,0 +1,137 @@
+"""Deep autoencoders from layers that were trained one after the other."""
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import validate_params
+from sklearn.utils.validation import check_is_fitted
+
+from ._transformer import ContractiveAutoencoderTransformer
+
+__all__ = ["stack"]
+
+
+@validate_params({"pipeline": [Pipeline]}, prefer_skip_nested_validation=True)
+def stack(pipeline):
+    """Make one deep transformer of a fitted pipeline of transformers.
+
+    The papers' deep models are trained layer by layer, each layer contractive for
+    itself, on what the one before computes [1]_ [2]_. A `~sklearn.pipeline.Pipeline`
+    does that. What this function returns encodes and decodes as the pipeline does, and
+    is what a pipeline isn't: a `ContractiveAutoencoderTransformer`, whose Jacobian and
+    tangents are those of all layers together, from which a
+    `ContractiveAutoencoderClassifier` can start, and which a `fit` with
+    ``warm_start=True`` trains as a whole.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Each step is a fitted `ContractiveAutoencoderTransformer`, of one layer or
+        several, with the same ``activation``. The decoder of each but the first
+        computes what the one before has encoded, so that its ``output_activation``
+        has to be that activation too: "sigmoid", or "identity". ``pipeline[1:]`` is a
+        pipeline without its first step, a scaler say.
+
+    Returns
+    -------
+    transformer : ContractiveAutoencoderTransformer
+        Fitted, with copies of the layers' weights. Its parameters are those of the
+        first step, but for ``n_hidden``; ``tied_weights`` is true if it is for all
+        steps. It has had no training as a whole: ``n_iter_`` is 0, ``loss_curve_`` and
+        the curves of ``history_`` are empty.
+
+    Raises
+    ------
+    NotFittedError
+        If a step isn't fitted.
+    ValueError
+        If a step is of another kind, or the steps don't fit together.
+
+    References
+    ----------
+    .. [1] Y. Bengio, P. Lamblin, D. Popovici and H. Larochelle, "Greedy Layer-Wise
+       Training of Deep Networks", NIPS 2006.
+    .. [2] S. Rifai, Y. Dauphin, P. Vincent, Y. Bengio and X. Muller, "The Manifold
+       Tangent Classifier", NIPS 2011, section 4.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.stacking import stack
+    >>> X = load_digits().data / 16
+    >>> layers = make_pipeline(
+    ...     ContractiveAutoencoderTransformer(64, random_state=0),
+    ...     ContractiveAutoencoderTransformer(
+    ...         32, output_activation="sigmoid", random_state=0
+    ...     ),
+    ... )
+    >>> deep = stack(layers.fit(X))
+    >>> deep.n_hidden
+    (64, 32)
+    >>> deep.jacobian(X[:5]).shape
+    (5, 32, 64)
+    """
+    names = [name for name, _ in pipeline.steps]
+    layers = [layer for _, layer in pipeline.steps]
+    for name, layer in pipeline.steps:
+        if not isinstance(layer, ContractiveAutoencoderTransformer):
+            raise ValueError(
+                "All steps of pipeline must be ContractiveAutoencoderTransformers. Got "
+                f"{name!r}: {layer!r} instead; pipeline[1:] leaves out the first."
+            )
+        check_is_fitted(layer)
+    first, *others = (layer._fitted_architecture for layer in layers)
+    outputs = ContractiveAutoencoderTransformer._parameter_constraints
+    outputs = sorted(outputs["output_activation"][0].options)
+    if others and first.activation not in outputs:
+        raise ValueError(
+            f"activation of all steps must be one of {outputs}, with which a decoder "
+            f"can end. Got {first.activation!r} in step {names[0]!r} instead."
+        )
+    sizes = first.sizes
+    for name, other in zip(names[1:], others, strict=True):
+        for parameter in ("activation", "output_activation"):
+            value = getattr(other, parameter)
+            if value != first.activation:
+                raise ValueError(
+                    f"{parameter} of step {name!r} must be {first.activation!r}, the "
+                    f"activation of step {names[0]!r}. Got {value!r} instead."
+                )
+        if other.sizes[0] != sizes[-1]:
+            raise ValueError(
+                f"Step {name!r} was fitted to {other.sizes[0]} features, but the step "
+                f"before it computes {sizes[-1]}."
+            )
+        sizes += other.sizes[1:]
+    architecture = first._replace(
+        sizes=sizes, tied=first.tied and all(other.tied for other in others)
+    )
+    stacked = clone(layers[0]).set_params(
+        n_hidden=sizes[1:],
+        activation=architecture.activation,
+        output_activation=architecture.output_activation,
+        tied_weights=architecture.tied,
+        loss=layers[0]._loss,
+    )
+
+    def joined(attribute, layers):
+        return [a.copy() for layer in layers for a in getattr(layer, attribute)]
+
+    vars(stacked).update(
+        encoder_coefs_=joined("encoder_coefs_", layers),
+        encoder_intercepts_=joined("encoder_intercepts_", layers),
+        decoder_coefs_=joined("decoder_coefs_", layers[::-1]),
+        decoder_intercepts_=joined("decoder_intercepts_", layers[::-1]),
+        loss_curve_=np.empty(0),
+        history_={"reconstruction": np.empty(0), "contraction": np.empty(0)},
+        n_iter_=0,
+        _architecture=tuple(architecture),
+        _loss=layers[0]._loss,
+        _training_state=None,
+    )
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(layers[0], name):
+            setattr(stacked, name, getattr(layers[0], name))
+    return stacked

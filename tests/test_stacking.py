@@ -1,0 +1,160 @@
+"""One transformer of several that were fitted one after the other."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+
+from skcae import ContractiveAutoencoderClassifier
+from skcae.geometry import tangent_bases
+from skcae.stacking import stack
+
+
+@pytest.fixture
+def fitted(make, X):
+    """Return a function that fits a pipeline of transformers of these settings."""
+
+    def fitted(*steps, rows=X):
+        return make_pipeline(*(make(**step) for step in steps)).fit(rows)
+
+    return fitted
+
+
+SIGMOID = {"output_activation": "sigmoid"}
+LINEAR = {"activation": "identity"}
+LAYERS = {
+    "two": [{"n_hidden": 6}, {"n_hidden": 4, **SIGMOID}],
+    "three": [
+        {"n_hidden": 6, **SIGMOID, "tied_weights": False},
+        {"n_hidden": 5, **SIGMOID},
+        {"n_hidden": 4, **SIGMOID},
+    ],
+    "linear": [{"n_hidden": 6, **LINEAR}, {"n_hidden": 4, **LINEAR}],
+    "deep": [{"n_hidden": (7, 6)}, {"n_hidden": (5, 4), **SIGMOID}],
+    "one": [{"loss": "cross_entropy", **SIGMOID}],
+}
+all_layers = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+
+
+@all_layers
+def test_it_computes_what_the_pipeline_computes(layers, fitted, X):
+    pipeline = fitted(*layers)
+    stacked = stack(pipeline)
+    hidden = pipeline.transform(X)
+    assert_allclose(stacked.transform(X), hidden, rtol=1e-12)
+    decoded = pipeline.inverse_transform(hidden)
+    assert_allclose(stacked.inverse_transform(hidden), decoded, rtol=1e-12)
+    jacobians = np.eye(X.shape[1])
+    rows = X
+    for _, step in pipeline.steps:
+        jacobians = step.jacobian(rows) @ jacobians
+        rows = step.transform(rows)
+    assert_allclose(stacked.jacobian(X), jacobians, rtol=1e-10, atol=1e-14)
+    assert stacked.score(X) == pytest.approx(
+        pipeline[0].score(X) if len(layers) == 1 else stacked.score_samples(X).mean()
+    )
+
+
+@all_layers
+@pytest.mark.filterwarnings("ignore:The reconstruction explains")
+def test_it_is_a_fitted_transformer(layers, fitted, X):
+    columns = [f"pixel {i}" for i in range(X.shape[1])]
+    frame = pd.DataFrame(X, columns=columns)
+    stacked = stack(fitted(*layers, rows=frame))
+    assert_array_equal(stacked.feature_names_in_, columns)
+    sizes = [coefs.shape[1] for coefs in stacked.encoder_coefs_]
+    assert stacked.n_hidden == tuple(sizes)
+    assert stacked.tied_weights == all(s.get("tied_weights", True) for s in layers)
+    assert len(stacked.get_feature_names_out()) == sizes[-1]
+    restored = pickle.loads(pickle.dumps(stacked))
+    assert_array_equal(restored.transform(frame), stacked.transform(frame))
+    # From the start, of the same shape.
+    again = clone(stacked).fit(frame)
+    assert [c.shape for c in again.encoder_coefs_] == [
+        c.shape for c in stacked.encoder_coefs_
+    ]
+
+
+@all_layers
+@pytest.mark.filterwarnings("ignore:Maximum iterations")
+def test_training_as_a_whole_goes_on_from_the_layers(layers, fitted, X):
+    pipeline = fitted(*layers)
+    before = pipeline.transform(X)
+    stacked = stack(pipeline)
+    assert stacked.n_iter_ == len(stacked.loss_curve_) == 0
+    loss = -stacked.score(X)
+    stacked.set_params(warm_start=True, lam=0, tol=0, max_iter=20)
+    stacked.fit(X)
+    assert stacked.n_iter_ == len(stacked.history_["reconstruction"]) > 0
+    assert -stacked.score(X) < loss
+    assert stacked.history_["reconstruction"][0] < 2 * loss
+    # The layers have kept theirs.
+    assert_array_equal(pipeline.transform(X), before)
+
+
+@pytest.mark.filterwarnings("ignore:Maximum iterations")
+def test_a_classifier_starts_from_it(fitted, X):
+    y = X[:, 0] > X[:, 1]
+    stacked = stack(fitted(*LAYERS["two"]))
+    model = ContractiveAutoencoderClassifier(
+        FrozenEstimator(stacked), tangent_weight=1e-3, n_tangents=2, random_state=0
+    )
+    assert model.fit(X, y).score(X, y) > 0.9
+    shapes = [coefs.shape for coefs in model.coefs_[:-1]]
+    assert shapes == [coefs.shape for coefs in stacked.encoder_coefs_]
+    used = model.transformer_
+    expected = np.linalg.svd(stacked.jacobian(X[:3]))[2][:, :2]
+    products = tangent_bases(used, X[:3], 2) @ expected.transpose(0, 2, 1)
+    assert_allclose(np.abs(products), np.broadcast_to(np.eye(2), (3, 2, 2)), atol=1e-6)
+
+
+def test_a_pipeline_that_is_not_fitted_raises(make, fitted):
+    with pytest.raises(NotFittedError):
+        stack(make_pipeline(make()))
+
+
+@pytest.mark.parametrize(
+    "steps, message",
+    [
+        (
+            [{}, {"activation": "tanh", "output_activation": "sigmoid"}],
+            r"activation of step '\S+-2' must be 'sigmoid', the activation of step "
+            r"'\S+-1'. Got 'tanh' instead",
+        ),
+        (
+            [{}, {}],
+            r"output_activation of step '\S+-2' must be 'sigmoid'.* Got 'identity'",
+        ),
+        (
+            [{"activation": "tanh"}, {"activation": "tanh"}],
+            r"must be one of \['identity', 'sigmoid'\].* Got 'tanh' in step '\S+-1'",
+        ),
+    ],
+    ids=["activation", "output_activation", "tanh"],
+)
+def test_steps_of_different_kinds_raise(steps, message, fitted):
+    with pytest.raises(ValueError, match=message):
+        stack(fitted(*steps))
+
+
+def test_other_steps_raise(make, X):
+    pipeline = make_pipeline(MinMaxScaler(), make()).fit(X)
+    message = r"must be Contractive\S+. Got 'minmaxscaler': MinMaxScaler\(\) instead"
+    with pytest.raises(ValueError, match=message):
+        stack(pipeline)
+    scaled = MinMaxScaler().fit_transform(X)
+    assert_array_equal(stack(pipeline[1:]).transform(scaled), pipeline.transform(X))
+
+
+def test_steps_that_were_fitted_apart_raise(fitted, X):
+    pipeline = fitted(*LAYERS["two"])
+    pipeline.steps[1] = ("second", pipeline.steps[1][1].fit(X[:, :3]))
+    with pytest.raises(ValueError, match=r"'second' was fitted to 3 features.* 6"):
+        stack(pipeline)
