@@ -87,7 +87,7 @@ def main():
     )
     args = parser.parse_args()
     X = load_data("mnist", 60_000, None, args.data)
-    train, test = X[: args.rows], X[-5000:]
+    train, test = X[:-5000][: args.rows], X[-5000:]
     few = test[:200]
     bases = deformations(few)
     shares = {

@@ -293,7 +293,7 @@ class Study:
         return 100 * (1 - model.score(*self.test))
 
 
-def choose(model, error, n_labels, corrupts, quick):
+def choose(model, error, few_labels, corrupts, quick):
     """Return the pretraining and the fine-tuning with the lowest validation error.
 
     Parameters
@@ -303,7 +303,7 @@ def choose(model, error, n_labels, corrupts, quick):
     """
     groups = [LEARNING_RATES, LEVELS if corrupts else DECAYS]
     if model.startswith("MTC"):
-        groups += [TANGENTS if n_labels == ALL else FEW_LABELS_TANGENTS]
+        groups += [FEW_LABELS_TANGENTS if few_labels else TANGENTS]
     first = FINE_TUNING | (CORRUPTION if corrupts else {})
     n_candidates = 1 if quick else None
     candidates = [(p, first) for p in PRETRAINING[model][:n_candidates]]
@@ -432,11 +432,12 @@ def plot_labels(results, path):
     """Draw the test errors by number of labels, a line for each model."""
     import matplotlib.pyplot as plt
 
-    models = {}
+    lines = {}
     for r in results:
-        models.setdefault(r["model"], []).append((r["n_labels"], r["test_errors"]))
+        line = r["model"], r["epochs"], r["fine_tuning_epochs"], r["n_hidden"]
+        lines.setdefault(line, []).append((r["n_labels"], r["test_errors"]))
     figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    for model, points in models.items():
+    for (model, *_), points in lines.items():
         n_labels, errors = zip(*sorted(points), strict=True)
         (line,) = ax.plot(n_labels, np.mean(errors, axis=1), marker="_", label=model)
         ax.plot(n_labels, errors, ".", color=line.get_color(), alpha=0.4)
@@ -503,7 +504,8 @@ def main():
                 return min(run["errors"])
 
             def chosen(model, n_labels, error=error, **_):
-                return choose(model, error, n_labels, args.corrupt, args.quick)
+                few_labels = n_labels < len(study.train[0])
+                return choose(model, error, few_labels, args.corrupt, args.quick)
 
             pair = log.get("chosen", chosen, model=model, **common)
             for seed in args.seeds:

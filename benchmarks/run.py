@@ -237,7 +237,7 @@ def main():
         if "error" in result
     ]
     if failed:
-        sys.exit(f"no figures of {', '.join(failed)}")
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -60,9 +60,6 @@ _GOOD_ENOUGH = 0.01
 # one misses: of the variance, where the loss is the squared error.
 _UNLEARNT = 0.9
 
-# Of data that don't vary the two losses are the same, but for rounding.
-_NO_SPREAD = 1e-5
-
 # What a stopped training must have in common with the next fit to be resumed.
 _RESUMES_WITH = (
     "lam",
@@ -554,10 +551,11 @@ class ContractiveAutoencoderTransformer(
         UserWarning
             If the reconstruction explains less than a tenth of the variation of X, as
             it is for data that aren't scaled or for a far too large ``lam`` (only
-            without corruption): of the variance for the squared error, of what a
-            constant reconstruction loses beside a perfect one for the cross-entropy;
-            if X leaves [0, 1], all that ``output_activation="sigmoid"`` can
-            reconstruct; or if training was interrupted.
+            without corruption): of the variance for the squared error, and for the
+            cross-entropy of the difference between the loss of a constant
+            reconstruction and that of a perfect one; if X leaves [0, 1], all that
+            ``output_activation="sigmoid"`` can reconstruct; or if training was
+            interrupted.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -737,11 +735,8 @@ class ContractiveAutoencoderTransformer(
         earlier_curves = {"objective": np.empty(0)}
         if continues:
             earlier_curves = {"objective": self.loss_curve_, **self.history_}
-        names = ["reconstruction", "contraction"]
-        names += ["curvature"] if self.gamma > 0 else []
-        names += ["validation_loss"] if self.early_stopping else []
         n_earlier = len(earlier_curves["objective"])
-        for name in names:
+        for name in self._curve_names():
             earlier_curves.setdefault(name, np.full(n_earlier, np.nan))
         return Training(
             trainer,
@@ -752,6 +747,12 @@ class ContractiveAutoencoderTransformer(
             earlier_curves,
             fingerprint,
         )
+
+    def _curve_names(self):
+        """Return the names of the curves in ``history_``."""
+        names = ["reconstruction", "contraction"]
+        names += ["curvature"] if self.gamma > 0 else []
+        return names + (["validation_loss"] if self.early_stopping else [])
 
     def _agreed_n_samples(self, group, X, continues):
         """Return the number of rows of all processes; check that they fit together."""
@@ -894,9 +895,6 @@ class ContractiveAutoencoderTransformer(
 
     def _warn_of_poor_reconstruction(self, training, X):
         unit_interval = LOSSES[self._loss].unit_interval
-        perfect, constant = training.trainer.bounds
-        error = self.history_["reconstruction"][-1] - perfect
-        spread = constant - perfect
         if (
             self.output_activation == "sigmoid"
             and not unit_interval
@@ -907,18 +905,21 @@ class ContractiveAutoencoderTransformer(
                 f"output_activation='sigmoid'. Got X with values {values}; scale X, "
                 "with MinMaxScaler say, or use output_activation='identity'."
             )
-        elif (
-            self.corruption is None  # with which the error is not of X itself
-            and error > _UNLEARNT * spread
-            and spread > _NO_SPREAD * perfect
-        ):
-            scaler = "MinMaxScaler" if unit_interval else "StandardScaler"
-            warnings.warn(
-                f"The reconstruction explains {max(0, 1 - error / spread):.1%} of the "
-                "variation of X: the features keep next to nothing of it. Scale X, "
-                f"with {scaler} say, or lower lam ({self.lam}) or learning_rate_init "
-                f"({self.learning_rate_init})."
-            )
+            return
+        if self.corruption is not None:  # The error is not of X itself.
+            return
+        explained = training.trainer.explained(self._arrays)
+        if explained is None or explained >= 1 - _UNLEARNT:
+            return
+        of_what, scale = "variance of X", "Scale X, with StandardScaler or MinMaxScaler"
+        if unit_interval:
+            of_what = "variation of X (by cross-entropy)"
+            scale = "Scale X, with MinMaxScaler, if it fills little of [0, 1]"
+        warnings.warn(
+            f"The reconstruction explains {max(0, explained):.1%} of the {of_what}: "
+            f"the features keep next to nothing of it. {scale}, or lower lam "
+            f"({self.lam}) or learning_rate_init ({self.learning_rate_init})."
+        )
 
     def _diverged(self, X, error):
         to_lower = self._to_lower(

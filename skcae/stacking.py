@@ -6,6 +6,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import check_is_fitted
 
+from ._compat import without_callbacks
 from ._transformer import ContractiveAutoencoderTransformer
 
 __all__ = ["stack"]
@@ -17,11 +18,11 @@ def stack(pipeline):
 
     The papers' deep models are trained layer by layer, each layer contractive for
     itself, on what the one before computes [1]_ [2]_. A `~sklearn.pipeline.Pipeline`
-    does that. What this function returns encodes and decodes as the pipeline does, and
-    is what a pipeline isn't: a `ContractiveAutoencoderTransformer`, whose Jacobian and
-    tangents are those of all layers together, from which a
-    `ContractiveAutoencoderClassifier` can start, and which a `fit` with
-    ``warm_start=True`` trains as a whole.
+    does that. The result encodes and decodes as the pipeline does. Unlike a pipeline it
+    is a `ContractiveAutoencoderTransformer`: its Jacobian and its tangents are those of
+    all layers together, a `ContractiveAutoencoderClassifier` can start from it (in a
+    `~sklearn.frozen.FrozenEstimator`, or it is fitted anew), and a `fit` with
+    ``warm_start=True`` trains it as a whole.
 
     Parameters
     ----------
@@ -29,23 +30,35 @@ def stack(pipeline):
         Each step is a fitted `ContractiveAutoencoderTransformer`, of one layer or
         several, with the same ``activation``. The decoder of each but the first
         computes what the one before has encoded, so that its ``output_activation``
-        has to be that activation too: "sigmoid", or "identity". ``pipeline[1:]`` is a
-        pipeline without its first step, a scaler say.
+        has to be that activation too: "sigmoid", or "identity". A slice, such as
+        ``pipeline[1:]``, leaves out other steps, a scaler say.
 
     Returns
     -------
     transformer : ContractiveAutoencoderTransformer
         Fitted, with copies of the layers' weights. Its parameters are those of the
-        first step, but for ``n_hidden``; ``tied_weights`` is true if it is for all
-        steps. It has had no training as a whole: ``n_iter_`` is 0, ``loss_curve_`` and
-        the curves of ``history_`` are empty.
+        first step, without its callbacks, but for ``n_hidden``; ``tied_weights`` is
+        true if it is for all steps. It has had no training as a whole: ``n_iter_`` is
+        0, ``loss_curve_`` and the curves of ``history_`` are empty.
 
     Raises
     ------
     NotFittedError
         If a step isn't fitted.
     ValueError
-        If a step is of another kind, or the steps don't fit together.
+        If there is no step, one is of another kind, or they don't fit together.
+
+    See Also
+    --------
+    ContractiveAutoencoderTransformer : With several ``n_hidden``, it trains all layers
+        at once.
+
+    Notes
+    -----
+    A clone, as in cross-validation, has the parameters alone, and `fit` without
+    ``warm_start=True`` starts anew. With ``early_stopping=True`` training as a whole
+    holds out the rows that the first step held out. All steps hold out the same ones
+    if their ``random_state`` is the same int.
 
     References
     ----------
@@ -73,13 +86,15 @@ def stack(pipeline):
     >>> deep.jacobian(X[:5]).shape
     (5, 32, 64)
     """
-    names = [name for name, _ in pipeline.steps]
-    layers = [layer for _, layer in pipeline.steps]
+    if not pipeline.steps:
+        raise ValueError("pipeline has no steps.")
+    names, layers = zip(*pipeline.steps, strict=True)
     for name, layer in pipeline.steps:
         if not isinstance(layer, ContractiveAutoencoderTransformer):
             raise ValueError(
                 "All steps of pipeline must be ContractiveAutoencoderTransformers. Got "
-                f"{name!r}: {layer!r} instead; pipeline[1:] leaves out the first."
+                f"{name!r}: {layer!r} instead. A slice of the pipeline may be without "
+                "it."
             )
         check_is_fitted(layer)
     first, *others = (layer._fitted_architecture for layer in layers)
@@ -108,7 +123,7 @@ def stack(pipeline):
     architecture = first._replace(
         sizes=sizes, tied=first.tied and all(other.tied for other in others)
     )
-    stacked = clone(layers[0]).set_params(
+    stacked = without_callbacks(clone(layers[0])).set_params(
         n_hidden=sizes[1:],
         activation=architecture.activation,
         output_activation=architecture.output_activation,
@@ -125,13 +140,13 @@ def stack(pipeline):
         decoder_coefs_=joined("decoder_coefs_", layers[::-1]),
         decoder_intercepts_=joined("decoder_intercepts_", layers[::-1]),
         loss_curve_=np.empty(0),
-        history_={"reconstruction": np.empty(0), "contraction": np.empty(0)},
+        history_={name: np.empty(0) for name in stacked._curve_names()},
         n_iter_=0,
         _architecture=tuple(architecture),
         _loss=layers[0]._loss,
         _training_state=None,
     )
-    for name in ("n_features_in_", "feature_names_in_"):
+    for name in ("n_features_in_", "feature_names_in_", "_split_seed"):
         if hasattr(layers[0], name):
             setattr(stacked, name, getattr(layers[0], name))
     return stacked

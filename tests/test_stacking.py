@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from callbacks import Callback, needs_callbacks
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -57,9 +58,9 @@ def test_it_computes_what_the_pipeline_computes(layers, fitted, X):
         jacobians = step.jacobian(rows) @ jacobians
         rows = step.transform(rows)
     assert_allclose(stacked.jacobian(X), jacobians, rtol=1e-10, atol=1e-14)
-    assert stacked.score(X) == pytest.approx(
-        pipeline[0].score(X) if len(layers) == 1 else stacked.score_samples(X).mean()
-    )
+    if stacked.loss == "squared_error":
+        errors = ((decoded - X) ** 2).sum(axis=1)
+        assert_allclose(stacked.score_samples(X), -errors, rtol=1e-10)
 
 
 @all_layers
@@ -97,6 +98,51 @@ def test_training_as_a_whole_goes_on_from_the_layers(layers, fitted, X):
     assert stacked.history_["reconstruction"][0] < 2 * loss
     # The layers have kept theirs.
     assert_array_equal(pipeline.transform(X), before)
+
+
+def test_it_is_what_was_fitted_whatever_the_parameters_are_now(fitted, X):
+    pipeline = fitted(*LAYERS["two"], rows=X.astype(np.float32))
+    expected = pipeline.transform(X.astype(np.float32))
+    now = {"n_hidden": 2, "activation": "tanh", "tied_weights": False}
+    for _, step in pipeline.steps:
+        step.set_params(output_activation="identity", loss="squared_error", **now)
+    stacked = stack(pipeline)
+    assert_array_equal(stacked.transform(X.astype(np.float32)), expected)
+    assert (stacked.activation, stacked.tied_weights) == ("sigmoid", True)
+
+
+def test_the_rows_held_out_stay_the_same(fitted, X):
+    settings = {"early_stopping": True, "random_state": None}
+    pipeline = fitted(*({**step, **settings} for step in LAYERS["two"]))
+    stacked = stack(pipeline)
+    assert list(stacked.history_) == list(pipeline[0].history_)
+    stacked.set_params(warm_start=True).fit(X)
+    assert stacked._split_seed == pipeline[0]._split_seed
+
+
+@needs_callbacks
+def test_callbacks_stay_with_the_steps(fitted, X):
+    class Count(Callback):
+        n_calls = 0
+
+        def on_fit_task_end(self, estimator, context, **_):
+            Count.n_calls += 1
+
+    pipeline = fitted(*LAYERS["two"])
+    pipeline[0].set_callbacks(Count())
+    stack(pipeline).set_params(warm_start=True).fit(X)
+    assert Count.n_calls == 0
+    pipeline[0].fit(X)
+    assert Count.n_calls > 0
+
+
+def test_partial_fit_goes_on_from_the_layers(fitted, X):
+    stacked = stack(fitted(*LAYERS["two"]))
+    loss = -stacked.score(X)
+    for _ in range(20):
+        stacked.partial_fit(X)
+    assert stacked.n_iter_ == 20
+    assert -stacked.score(X) < loss
 
 
 @pytest.mark.filterwarnings("ignore:Maximum iterations")
@@ -142,6 +188,11 @@ def test_a_pipeline_that_is_not_fitted_raises(make, fitted):
 def test_steps_of_different_kinds_raise(steps, message, fitted):
     with pytest.raises(ValueError, match=message):
         stack(fitted(*steps))
+
+
+def test_no_steps_raise(fitted):
+    with pytest.raises(ValueError, match="pipeline has no steps"):
+        stack(fitted({})[1:])
 
 
 def test_other_steps_raise(make, X):

@@ -5,15 +5,19 @@ from typing import NamedTuple
 
 import torch
 
+from .activations import ACTIVATIONS
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
 from .corruption import make_corruption
 from .device import PRECISIONS, isolated, make_generator, threads_for
 from .distributed import ALONE
 from .losses import LOSSES
-from .network import Parameters, initialise
+from .network import Parameters, decode, encode, initialise
 from .objective import make_gradient, objective
 from .optimizer import OPTIMIZERS
 from .penalties import entries_per_row
+
+# Of data that don't vary, sums of losses differ by no more than this part of them.
+_NO_SPREAD = 1e-5
 
 
 class EpochReport(NamedTuple):
@@ -203,8 +207,6 @@ class Trainer(TrainingRun):
     ----------
     variance, mean_square : float
         Of the rows of all processes: mean over about 1000, summed over features.
-    bounds : tuple of float
-        The losses of a perfect reconstruction of these rows and of a constant one.
 
     Raises
     ------
@@ -258,7 +260,6 @@ class Trainer(TrainingRun):
             rows = self.batches.evenly_spaced(math.ceil(1000 * share))
             rows = group.pool(rows.to(wide))
             self.variance = rows.var(dim=0, correction=0).sum().item()
-            self.bounds = tuple(bound.item() for bound in LOSSES[loss].bounds(rows))
             self.mean_square = rows.square().sum(dim=1).mean().item()
             if arrays is None:
                 # Enough rows to estimate as many directions as there are units.
@@ -331,6 +332,31 @@ class Trainer(TrainingRun):
         if not math.isfinite(mean):
             raise FloatingPointError(f"the objective on held-out samples is {mean}")
         return mean
+
+    @isolated
+    def explained(self, arrays):
+        """Return the part of the variation of the data that the model explains.
+
+        It is 1 where the mean loss of about 1000 rows of this process is that of a
+        perfect reconstruction, 0 where it is that of the best constant one, and None
+        where these are the same, but for rounding.
+
+        Parameters
+        ----------
+        arrays : Parameters of ndarray
+            The model.
+        """
+        loss, output = LOSSES[self.loss], self.architecture.output_activation
+        rows = self.batches.evenly_spaced(1000).to(self.gradient.flat)
+        perfect, constant = loss.bounds(rows)
+        spread = (constant - perfect).item()
+        if not spread > _NO_SPREAD * perfect.item():
+            return None
+        parameters = self.architecture.view(self.snapshot(arrays))
+        _, activations = encode(self.architecture, parameters, rows)
+        z = decode(self.architecture, parameters, activations[-1])
+        reached = loss.per_sample(z, rows, ACTIVATIONS[output]).mean()
+        return (constant - reached).item() / spread
 
     @isolated
     def share_generators(self):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -153,6 +154,48 @@ def test_mean_objective_is_that_of_corrupted_rows(corruption, level, X, rng):
     expected = reconstruction + 0.1 * contraction
     assert computed == pytest.approx(expected, rel=0.01)
     assert computed > 1.5 * make_trainer(X).mean_objective(X)
+
+
+@tied_or_not
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+def test_explained_is_the_share_of_the_variance(precision, tied, X):
+    architecture = Architecture((6, 4, 3), tied=tied)
+    trainer = make_trainer(X, architecture=architecture, precision=precision)
+    run(trainer, 3)
+    arrays = trainer.arrays()
+    h = X
+    for weight, bias in zip(*arrays[:2], strict=True):
+        h = expit(h @ weight + bias)
+    for weight, bias in zip(*arrays[2:], strict=True):
+        y = h @ weight + bias
+        h = expit(y)
+    expected = r2_score(X, y, multioutput="variance_weighted")
+    # The rows are rounded as those of the batches are.
+    tolerance = 1e-12 if precision == "float64" else 2e-2
+    assert trainer.explained(arrays) == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("value", [0, 0.3, 1])
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_of_constant_data_nothing_is_to_be_explained(loss, precision, value):
+    architecture = Architecture((500, 4), output_activation="sigmoid")
+    X = np.full((30, 500), value)
+    trainer = make_trainer(X, architecture=architecture, loss=loss, precision=precision)
+    assert trainer.explained(trainer.arrays()) is None
+
+
+def test_explained_of_rows_whose_own_entropies_differ_most():
+    # By other rows than those of the model's loss it would be below 0.
+    rng = np.random.default_rng(28)
+    brightness = 0.02 * rng.normal(size=(20_000, 1))
+    X = 0.2 + brightness + 0.002 * rng.normal(size=(20_000, 20))
+    architecture = Architecture((20, 4), output_activation="sigmoid")
+    trainer = make_trainer(
+        X, architecture=architecture, loss="cross_entropy", lam=0, batch_size=512
+    )
+    run(trainer, 5)
+    assert 0.9 < trainer.explained(trainer.arrays()) < 1
 
 
 @tied_or_not
