@@ -65,7 +65,7 @@ def stack(pipeline):
     .. [1] Y. Bengio, P. Lamblin, D. Popovici and H. Larochelle, "Greedy Layer-Wise
        Training of Deep Networks", NIPS 2006.
     .. [2] S. Rifai, Y. Dauphin, P. Vincent, Y. Bengio and X. Muller, "The Manifold
-       Tangent Classifier", NIPS 2011, section 4.
+       Tangent Classifier", NIPS 2011.
 
     Examples
     --------
