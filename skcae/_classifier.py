@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -25,6 +26,7 @@ from .engine.device import resolve_device
 from .engine.distributed import current_group
 from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
+from .stacking import checked_steps, new_architecture, stack
 
 
 class ContractiveAutoencoderClassifier(
@@ -44,12 +46,14 @@ class ContractiveAutoencoderClassifier(
 
     Parameters
     ----------
-    transformer : ContractiveAutoencoderTransformer, FrozenEstimator or None, \
-            default=None
+    transformer : ContractiveAutoencoderTransformer, Pipeline, FrozenEstimator or \
+            None, default=None
         What to pretrain: a clone of it is fitted. None is one with default parameters.
-        To start from an autoencoder that is fitted already, pass it as
-        ``FrozenEstimator(fitted)``; it isn't changed. Fine-tuning has the transformer's
-        ``precision``.
+        A `~sklearn.pipeline.Pipeline` of transformers is pretrained layer by layer; see
+        `skcae.stacking.stack` for what its steps may be. To start from an autoencoder
+        or a pipeline that is fitted already, pass it as ``FrozenEstimator(fitted)``; it
+        isn't changed. Fine-tuning has the ``precision`` of the transformer, of the
+        first one in a pipeline.
 
     tangent_weight : float, default=0.0
         Weight β of the tangent penalty, in [0, inf).
@@ -136,7 +140,7 @@ class ContractiveAutoencoderClassifier(
         The class labels, sorted.
 
     transformer_ : ContractiveAutoencoderTransformer
-        The pretrained autoencoder.
+        The pretrained autoencoder, a deep one of a pipeline.
 
     coefs_ : list of ndarray of shape (fan_in, fan_out)
         The weights by layer, after fine-tuning: those of the encoder and, last, of the
@@ -210,7 +214,12 @@ class ContractiveAutoencoderClassifier(
     """
 
     _parameter_constraints: dict = {
-        "transformer": [ContractiveAutoencoderTransformer, FrozenEstimator, None],
+        "transformer": [
+            ContractiveAutoencoderTransformer,
+            Pipeline,
+            FrozenEstimator,
+            None,
+        ],
         "tangent_weight": [Interval(Real, 0, None, closed="left")],
         "n_tangents": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
@@ -287,8 +296,8 @@ class ContractiveAutoencoderClassifier(
     def fit(self, X, y):
         """Fit the autoencoder to all samples and the classifier to the labelled ones.
 
-        Ctrl-C stops the phase that runs, the autoencoder's training or fine-tuning,
-        with a warning, and keeps its last finished epoch. Callbacks see the epochs of
+        Ctrl-C stops the phase that runs, an autoencoder's training or fine-tuning, with
+        a warning, and keeps its last finished epoch. Callbacks see the epochs of
         fine-tuning; at their ends they get the labelled samples alone.
 
         Parameters
@@ -337,10 +346,14 @@ class ContractiveAutoencoderClassifier(
             rng = check_random_state(self.random_state)
             data, validation_data = self._labelled_data(rows, labelled, labels, rng)
             transformer, is_fitted = self._where_to_start(X, rng)
+            is_pipeline = isinstance(transformer, Pipeline)
+            first = transformer[0] if is_pipeline else transformer
             device = resolve_device(self.device)
-            precision = transformer._usable_precision(device)
+            precision = first._usable_precision(device)
             numbers = self._numbers()
-            self.transformer_ = transformer if is_fitted else transformer.fit(X)
+            if not is_fitted:
+                transformer.fit(X)
+            self.transformer_ = stack(transformer) if is_pipeline else transformer
             with self._explained_failure(rows):
                 training = self._start(data, rng, precision, device, **numbers)
                 X, y = self._with_labels(X, rows, labelled, labels, data)
@@ -473,10 +486,13 @@ class ContractiveAutoencoderClassifier(
         seed = rng.randint(np.iinfo(np.int32).max)
         if isinstance(self.transformer, FrozenEstimator):
             transformer = self.transformer.estimator
+            if isinstance(transformer, Pipeline):
+                transformer = stack(transformer)
             if not isinstance(transformer, ContractiveAutoencoderTransformer):
                 raise ValueError(
-                    "transformer must be a ContractiveAutoencoderTransformer or a "
-                    f"FrozenEstimator of one. Got {self.transformer!r} instead."
+                    "transformer must be a ContractiveAutoencoderTransformer, a "
+                    "Pipeline of them or a FrozenEstimator of either. Got "
+                    f"{self.transformer!r} instead."
                 )
             transformer._validate_rows(X)
             # Parameters may have been set since it was fitted.
@@ -491,10 +507,14 @@ class ContractiveAutoencoderClassifier(
             transformer = ContractiveAutoencoderTransformer()
         else:
             transformer = clone(self.transformer)
-        if transformer.random_state is None:
-            transformer.set_params(random_state=seed)
-        transformer._validate_params()
-        self._check_n_tangents((self.n_features_in_, *transformer._hidden_sizes()))
+        steps = [("transformer", transformer)]
+        if isinstance(transformer, Pipeline):
+            steps = checked_steps(transformer)
+        for _, layer in steps:
+            if layer.random_state is None:
+                layer.set_params(random_state=seed)
+            layer._validate_params()
+        self._check_n_tangents(new_architecture(steps, self.n_features_in_).sizes)
         return transformer, False
 
     def _check_n_tangents(self, sizes):

@@ -661,12 +661,7 @@ class ContractiveAutoencoderTransformer(
         What a stopped training left is of use for the very same data and settings;
         ``keeps_optimizer`` takes the optimiser's memory in any case.
         """
-        architecture = Architecture(
-            (X.shape[1], *self._hidden_sizes()),
-            self.activation,
-            self.output_activation,
-            bool(self.tied_weights),
-        )
+        architecture = self._new_architecture(X.shape[1])
         if 8 * math.prod(largest_layer(architecture)) > sys.maxsize:
             raise MemoryError(self._out_of_memory(X))
         if continues:
@@ -837,6 +832,15 @@ class ContractiveAutoencoderTransformer(
             )
             return "float32"
         return self.precision
+
+    def _new_architecture(self, n_features):
+        """Return the architecture of a fit to so many features."""
+        return Architecture(
+            (n_features, *self._hidden_sizes()),
+            self.activation,
+            self.output_activation,
+            bool(self.tied_weights),
+        )
 
     def _hidden_sizes(self):
         """Return the number of units of each layer of the encoder."""

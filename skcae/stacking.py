@@ -20,9 +20,8 @@ def stack(pipeline):
     itself, on what the one before computes [1]_ [2]_. A `~sklearn.pipeline.Pipeline`
     does that. The result encodes and decodes as the pipeline does. Unlike a pipeline it
     is a `ContractiveAutoencoderTransformer`: its Jacobian and its tangents are those of
-    all layers together, a `ContractiveAutoencoderClassifier` can start from it (in a
-    `~sklearn.frozen.FrozenEstimator`, or it is fitted anew), and a `fit` with
-    ``warm_start=True`` trains it as a whole.
+    all layers together, and a `fit` with ``warm_start=True`` trains it as a whole. A
+    `ContractiveAutoencoderClassifier` takes the pipeline itself.
 
     Parameters
     ----------
@@ -86,45 +85,12 @@ def stack(pipeline):
     >>> deep.jacobian(X[:5]).shape
     (5, 32, 64)
     """
-    if not pipeline.steps:
-        raise ValueError("pipeline has no steps.")
-    names, layers = zip(*pipeline.steps, strict=True)
-    for name, layer in pipeline.steps:
-        if not isinstance(layer, ContractiveAutoencoderTransformer):
-            raise ValueError(
-                "All steps of pipeline must be ContractiveAutoencoderTransformers. Got "
-                f"{name!r}: {layer!r} instead. A slice of the pipeline may be without "
-                "it."
-            )
+    names, layers = zip(*checked_steps(pipeline), strict=True)
+    for layer in layers:
         check_is_fitted(layer)
-    first, *others = (layer._fitted_architecture for layer in layers)
-    outputs = ContractiveAutoencoderTransformer._parameter_constraints
-    outputs = sorted(outputs["output_activation"][0].options)
-    if others and first.activation not in outputs:
-        raise ValueError(
-            f"activation of all steps must be one of {outputs}, with which a decoder "
-            f"can end. Got {first.activation!r} in step {names[0]!r} instead."
-        )
-    sizes = first.sizes
-    for name, other in zip(names[1:], others, strict=True):
-        for parameter in ("activation", "output_activation"):
-            value = getattr(other, parameter)
-            if value != first.activation:
-                raise ValueError(
-                    f"{parameter} of step {name!r} must be {first.activation!r}, the "
-                    f"activation of step {names[0]!r}. Got {value!r} instead."
-                )
-        if other.sizes[0] != sizes[-1]:
-            raise ValueError(
-                f"Step {name!r} was fitted to {other.sizes[0]} features, but the step "
-                f"before it computes {sizes[-1]}."
-            )
-        sizes += other.sizes[1:]
-    architecture = first._replace(
-        sizes=sizes, tied=first.tied and all(other.tied for other in others)
-    )
+    architecture = _joined(names, [layer._fitted_architecture for layer in layers])
     stacked = without_callbacks(clone(layers[0])).set_params(
-        n_hidden=sizes[1:],
+        n_hidden=architecture.sizes[1:],
         activation=architecture.activation,
         output_activation=architecture.output_activation,
         tied_weights=architecture.tied,
@@ -150,3 +116,60 @@ def stack(pipeline):
         if hasattr(layers[0], name):
             setattr(stacked, name, getattr(layers[0], name))
     return stacked
+
+
+def checked_steps(pipeline):
+    """Return the steps. Raise ValueError unless all are transformers of this kind."""
+    if not pipeline.steps:
+        raise ValueError("pipeline has no steps.")
+    for name, layer in pipeline.steps:
+        if not isinstance(layer, ContractiveAutoencoderTransformer):
+            raise ValueError(
+                "All steps of pipeline must be ContractiveAutoencoderTransformers. Got "
+                f"{name!r}: {layer!r} instead. A slice of the pipeline may be without "
+                "it."
+            )
+    return pipeline.steps
+
+
+def new_architecture(steps, n_features):
+    """Return the architecture of `stack` after a fit of the steps to so many features.
+
+    Raises ValueError as `stack` does.
+    """
+    names, layers = zip(*steps, strict=True)
+    architectures = []
+    for layer in layers:
+        architectures.append(layer._new_architecture(n_features))
+        n_features = architectures[-1].sizes[-1]
+    return _joined(names, architectures)
+
+
+def _joined(names, architectures):
+    """Return the architecture of all steps together."""
+    first, *others = architectures
+    outputs = ContractiveAutoencoderTransformer._parameter_constraints
+    outputs = sorted(outputs["output_activation"][0].options)
+    if others and first.activation not in outputs:
+        raise ValueError(
+            f"activation of all steps must be one of {outputs}, with which a decoder "
+            f"can end. Got {first.activation!r} in step {names[0]!r} instead."
+        )
+    sizes = first.sizes
+    for name, other in zip(names[1:], others, strict=True):
+        for parameter in ("activation", "output_activation"):
+            value = getattr(other, parameter)
+            if value != first.activation:
+                raise ValueError(
+                    f"{parameter} of step {name!r} must be {first.activation!r}, the "
+                    f"activation of step {names[0]!r}. Got {value!r} instead."
+                )
+        if other.sizes[0] != sizes[-1]:
+            raise ValueError(
+                f"Step {name!r} was fitted to {other.sizes[0]} features, but the step "
+                f"before it computes {sizes[-1]}."
+            )
+        sizes += other.sizes[1:]
+    return first._replace(
+        sizes=sizes, tied=first.tied and all(other.tied for other in others)
+    )

@@ -10,10 +10,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
-from skcae import ContractiveAutoencoderClassifier
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 from skcae.geometry import tangent_bases
 from skcae.stacking import stack
 
@@ -41,6 +42,7 @@ LAYERS = {
     "deep": [{"n_hidden": (7, 6)}, {"n_hidden": (5, 4), **SIGMOID}],
     "one": [{"loss": "cross_entropy", **SIGMOID}],
 }
+ignore_warnings = pytest.mark.filterwarnings("ignore:Maximum iterations")
 all_layers = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 
 
@@ -145,20 +147,92 @@ def test_partial_fit_goes_on_from_the_layers(fitted, X):
     assert -stacked.score(X) < loss
 
 
-@pytest.mark.filterwarnings("ignore:Maximum iterations")
-def test_a_classifier_starts_from_it(fitted, X):
-    y = X[:, 0] > X[:, 1]
-    stacked = stack(fitted(*LAYERS["two"]))
-    model = ContractiveAutoencoderClassifier(
-        FrozenEstimator(stacked), tangent_weight=1e-3, n_tangents=2, random_state=0
+@pytest.fixture
+def y(X):
+    return X[:, 0] > X[:, 1]
+
+
+def classifier(transformer, **parameters):
+    settings = {"random_state": 0, "max_iter": 30} | parameters
+    return ContractiveAutoencoderClassifier(transformer, **settings)
+
+
+@ignore_warnings
+@all_layers
+def test_a_classifier_pretrains_a_pipeline(layers, make, fitted, X, y):
+    pipeline = make_pipeline(*(make(**step) for step in layers))
+    model = classifier(pipeline).fit(X, y)
+    trained = fitted(*layers)
+    assert_array_equal(model.transformer_.transform(X), stack(trained).transform(X))
+    before = pickle.dumps(trained)
+    for same in [trained, stack(trained)]:
+        expected = classifier(FrozenEstimator(same)).fit(X, y).decision_function(X)
+        assert_array_equal(model.decision_function(X), expected)
+    assert pickle.dumps(trained) == before
+    assert not hasattr(pipeline[0], "encoder_coefs_")
+
+
+@ignore_warnings
+def test_its_seed_is_that_of_steps_without_one(make, X, y):
+    pipeline = make_pipeline(*(make(**s, random_state=None) for s in LAYERS["two"]))
+    first, again, other = (
+        classifier(pipeline, random_state=seed).fit(X, y).transformer_.transform(X)
+        for seed in (0, 0, 1)
     )
-    assert model.fit(X, y).score(X, y) > 0.9
-    shapes = [coefs.shape for coefs in model.coefs_[:-1]]
-    assert shapes == [coefs.shape for coefs in stacked.encoder_coefs_]
+    assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+@ignore_warnings
+def test_a_search_sets_the_parameters_of_steps(make, X, y):
+    pipeline = make_pipeline(*(make(**step) for step in LAYERS["two"]))
+    grid = {"transformer__contractiveautoencodertransformer-2__n_hidden": [3, 4]}
+    search = GridSearchCV(classifier(pipeline), grid, cv=2).fit(X, y)
+    (n_hidden,) = search.best_params_.values()
+    assert search.best_estimator_.transformer_.n_hidden == (6, n_hidden)
+
+
+@ignore_warnings
+def test_tangents_are_those_of_all_layers(make, X, y):
+    pipeline = make_pipeline(*(make(**step) for step in LAYERS["two"]))
+    model = classifier(pipeline, max_iter=500, tangent_weight=1e-3, n_tangents=2).fit(
+        X, y
+    )
+    assert model.score(X, y) > 0.9
     used = model.transformer_
-    expected = np.linalg.svd(stacked.jacobian(X[:3]))[2][:, :2]
+    shapes = [coefs.shape for coefs in model.coefs_[:-1]]
+    assert shapes == [coefs.shape for coefs in used.encoder_coefs_]
+    expected = np.linalg.svd(used.jacobian(X[:3]))[2][:, :2]
     products = tangent_bases(used, X[:3], 2) @ expected.transpose(0, 2, 1)
     assert_allclose(np.abs(products), np.broadcast_to(np.eye(2), (3, 2, 2)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "steps, parameters, message",
+    [
+        ([MinMaxScaler()], {}, "All steps of pipeline.* 'minmaxscaler'"),
+        ([{}, {}], {}, "output_activation of step"),
+        ([{}, {"lam": -1}], {}, "The 'lam' parameter"),
+        (
+            LAYERS["two"],
+            {"tangent_weight": 1, "n_tangents": 5},
+            r"n_tangents must be at most 4, .* \(8, 6, 4\)",
+        ),
+    ],
+    ids=["scaler", "output_activation", "lam", "n_tangents"],
+)
+def test_errors_come_before_the_training(
+    steps, parameters, message, make, X, y, monkeypatch
+):
+    monkeypatch.setattr(ContractiveAutoencoderTransformer, "fit", pytest.fail)
+    steps = [make(**step) if isinstance(step, dict) else step for step in steps]
+    with pytest.raises(ValueError, match=message):
+        classifier(make_pipeline(*steps), **parameters).fit(X, y)
+
+
+def test_a_frozen_pipeline_has_to_be_fitted(make, X, y):
+    with pytest.raises(NotFittedError):
+        classifier(FrozenEstimator(make_pipeline(make()))).fit(X, y)
 
 
 def test_a_pipeline_that_is_not_fitted_raises(make, fitted):
