@@ -126,9 +126,10 @@ class ContractiveAutoencoderClassifier(
         for CUDA if there is a GPU and the CPU otherwise. The transformer has its own.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds the transformer, unless that has a ``random_state`` of its own, the order
-        of the samples, the corruption and the held-out samples. Pass an int for
-        reproducible results. See :term:`Glossary <random_state>`.
+        Seeds the transformer, or each one in a pipeline alike, unless that has a
+        ``random_state`` of its own, the order of the samples, the corruption and the
+        held-out samples. Pass an int for reproducible results.
+        See :term:`Glossary <random_state>`.
 
     verbose : bool or int, default=False
         Whether to print the terms of the objective and the learning rate after each
@@ -140,7 +141,9 @@ class ContractiveAutoencoderClassifier(
         The class labels, sorted.
 
     transformer_ : ContractiveAutoencoderTransformer
-        The pretrained autoencoder, a deep one of a pipeline.
+        The pretrained autoencoder. Of a pipeline it is what `skcae.stacking.stack`
+        makes, without the curves of the layers' training; those are in the pipeline,
+        if it is fitted first and passed as ``FrozenEstimator(pipeline)``.
 
     coefs_ : list of ndarray of shape (fan_in, fan_out)
         The weights by layer, after fine-tuning: those of the encoder and, last, of the
@@ -181,7 +184,8 @@ class ContractiveAutoencoderClassifier(
     other, −1 turns into a string, which is a class (with a warning). Unlabelled samples
     are of no use to a `~sklearn.frozen.FrozenEstimator`.
 
-    The labelled samples are held in memory, those of a memory map too.
+    The labelled samples are held in memory, those of a memory map too. A pipeline also
+    holds what each layer but the last computes of all samples.
 
     The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
     there is none.
@@ -345,15 +349,13 @@ class ContractiveAutoencoderClassifier(
             rows, labelled, labels = self._validated(X, y)
             rng = check_random_state(self.random_state)
             data, validation_data = self._labelled_data(rows, labelled, labels, rng)
-            transformer, is_fitted = self._where_to_start(X, rng)
-            is_pipeline = isinstance(transformer, Pipeline)
-            first = transformer[0] if is_pipeline else transformer
+            start, first, is_fitted = self._where_to_start(X, rng)
             device = resolve_device(self.device)
             precision = first._usable_precision(device)
             numbers = self._numbers()
             if not is_fitted:
-                transformer.fit(X)
-            self.transformer_ = stack(transformer) if is_pipeline else transformer
+                start.fit(X)
+            self.transformer_ = stack(start) if isinstance(start, Pipeline) else start
             with self._explained_failure(rows):
                 training = self._start(data, rng, precision, device, **numbers)
                 X, y = self._with_labels(X, rows, labelled, labels, data)
@@ -482,11 +484,15 @@ class ContractiveAutoencoderClassifier(
         return X, self.classes_[labels]
 
     def _where_to_start(self, X, rng):
-        """Return the autoencoder to start from, and whether it is fitted already."""
+        """Return what to start from, its first autoencoder, and whether it is fitted.
+
+        It is an autoencoder, or a pipeline of them that is to be fitted.
+        """
         seed = rng.randint(np.iinfo(np.int32).max)
         if isinstance(self.transformer, FrozenEstimator):
             transformer = self.transformer.estimator
             if isinstance(transformer, Pipeline):
+                checked_steps(transformer, "transformer")
                 transformer = stack(transformer)
             if not isinstance(transformer, ContractiveAutoencoderTransformer):
                 raise ValueError(
@@ -502,20 +508,22 @@ class ContractiveAutoencoderClassifier(
             # only its own training needs.
             transformer = without_callbacks(transformer)
             transformer._training_state = None
-            return deepcopy(transformer), True
+            transformer = deepcopy(transformer)
+            return transformer, transformer, True
         if self.transformer is None:
             transformer = ContractiveAutoencoderTransformer()
         else:
             transformer = clone(self.transformer)
         steps = [("transformer", transformer)]
         if isinstance(transformer, Pipeline):
-            steps = checked_steps(transformer)
+            steps = checked_steps(transformer, "transformer")
         for _, layer in steps:
             if layer.random_state is None:
                 layer.set_params(random_state=seed)
             layer._validate_params()
+            layer._settings()
         self._check_n_tangents(new_architecture(steps, self.n_features_in_).sizes)
-        return transformer, False
+        return transformer, steps[0][1], False
 
     def _check_n_tangents(self, sizes):
         if self.tangent_weight > 0 and self.n_tangents > min(sizes):

@@ -625,13 +625,7 @@ class ContractiveAutoencoderTransformer(
 
     def _validated(self, X, continues):
         """Return the training data, the validation data or None, and the RNG."""
-        loss = LOSSES[self.loss]
-        if self.output_activation not in loss.output_activations:
-            raise ValueError(
-                f"loss={self.loss!r} requires output_activation to be one of "
-                f"{loss.output_activations}. Got {self.output_activation!r} instead."
-            )
-        check_corruption(self.corruption, self.corruption_level)
+        self._settings()
         X = as_array(X)
         types = _types(X)
         X = validate_data(
@@ -683,7 +677,8 @@ class ContractiveAutoencoderTransformer(
                 "The data or settings aren't those of the training that was stopped: "
                 "starting from its parameters at the initial learning rate"
             )
-        device = resolve_device(self.device)
+        settings = self._settings()
+        tol = settings.pop("tol")
         arrays = None
         if continues:
             arrays = self._arrays
@@ -693,21 +688,11 @@ class ContractiveAutoencoderTransformer(
             architecture,
             X,
             arrays,
-            loss=self.loss,
-            lam=self._float("lam"),
-            gamma=self._float("gamma"),
-            sigma=self._float("sigma"),
-            alpha=self._float("alpha"),
-            corruption=self.corruption,
-            corruption_level=self._float("corruption_level"),
-            n_projections=self.n_projections and int(self.n_projections),
-            optimizer=self.solver,
-            learning_rate=self._float("learning_rate_init"),
             batch_size=self._batch_size(n_samples),
-            precision=self._usable_precision(device),
-            device=device,
+            precision=self._usable_precision(settings["device"]),
             seed=rng.randint(np.iinfo(np.int32).max),
             group=group,
+            **settings,
         )
         kept, lowest = trainer.snapshot(self._arrays if continues else None), np.inf
         if resumes:
@@ -717,7 +702,7 @@ class ContractiveAutoencoderTransformer(
         if restores:
             trainer.restore(state["trainer"])
         plateau = Plateau(
-            self._float("tol"),
+            tol,
             self.n_iter_no_change,
             # A model this good is as good as perfect; or its error is mere rounding.
             negligible=max(
@@ -832,6 +817,33 @@ class ContractiveAutoencoderTransformer(
             )
             return "float32"
         return self.precision
+
+    def _settings(self):
+        """Return the parameters that need no data to be valid, by the engine's names.
+
+        Raises ValueError where `_parameter_constraints` can't tell that one isn't.
+        """
+        loss = LOSSES[self.loss]
+        if self.output_activation not in loss.output_activations:
+            raise ValueError(
+                f"loss={self.loss!r} requires output_activation to be one of "
+                f"{loss.output_activations}. Got {self.output_activation!r} instead."
+            )
+        check_corruption(self.corruption, self.corruption_level)
+        return {
+            "loss": self.loss,
+            "lam": self._float("lam"),
+            "gamma": self._float("gamma"),
+            "sigma": self._float("sigma"),
+            "alpha": self._float("alpha"),
+            "corruption": self.corruption,
+            "corruption_level": self._float("corruption_level"),
+            "n_projections": self.n_projections and int(self.n_projections),
+            "optimizer": self.solver,
+            "learning_rate": self._float("learning_rate_init"),
+            "tol": self._float("tol"),
+            "device": resolve_device(self.device),
+        }
 
     def _new_architecture(self, n_features):
         """Return the architecture of a fit to so many features."""

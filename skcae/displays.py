@@ -305,7 +305,7 @@ class TrainingCurveDisplay(_Display):
         estimator : ContractiveAutoencoderTransformer or \
                 ContractiveAutoencoderClassifier
             A fitted estimator. Of a classifier it is the fine-tuning; the pretraining
-            is that of its ``transformer_``.
+            is that of its ``transformer_``, which has no curves if that was a pipeline.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
 

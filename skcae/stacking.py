@@ -45,7 +45,8 @@ def stack(pipeline):
     NotFittedError
         If a step isn't fitted.
     ValueError
-        If there is no step, one is of another kind, or they don't fit together.
+        If there is no step, one is of another kind, or they don't fit together, or a
+        parameter of the first one has become invalid.
 
     See Also
     --------
@@ -88,6 +89,8 @@ def stack(pipeline):
     names, layers = zip(*checked_steps(pipeline), strict=True)
     for layer in layers:
         check_is_fitted(layer)
+    # They are the result's, and may have been set since.
+    layers[0]._validate_params()
     architecture = _joined(names, [layer._fitted_architecture for layer in layers])
     stacked = without_callbacks(clone(layers[0])).set_params(
         n_hidden=architecture.sizes[1:],
@@ -118,16 +121,16 @@ def stack(pipeline):
     return stacked
 
 
-def checked_steps(pipeline):
+def checked_steps(pipeline, name="pipeline"):
     """Return the steps. Raise ValueError unless all are transformers of this kind."""
     if not pipeline.steps:
-        raise ValueError("pipeline has no steps.")
-    for name, layer in pipeline.steps:
+        raise ValueError(f"{name} has no steps.")
+    for step, layer in pipeline.steps:
         if not isinstance(layer, ContractiveAutoencoderTransformer):
             raise ValueError(
-                "All steps of pipeline must be ContractiveAutoencoderTransformers. Got "
-                f"{name!r}: {layer!r} instead. A slice of the pipeline may be without "
-                "it."
+                f"All steps of {name} must be ContractiveAutoencoderTransformers. Got "
+                f"{step!r}: {layer!r} instead. Other steps, such as a scaler, have to "
+                "come before."
             )
     return pipeline.steps
 
@@ -135,7 +138,7 @@ def checked_steps(pipeline):
 def new_architecture(steps, n_features):
     """Return the architecture of `stack` after a fit of the steps to so many features.
 
-    Raises ValueError as `stack` does.
+    Raises ValueError if they don't fit together.
     """
     names, layers = zip(*steps, strict=True)
     architectures = []

@@ -210,21 +210,37 @@ def test_tangents_are_those_of_all_layers(make, X, y):
 @pytest.mark.parametrize(
     "steps, parameters, message",
     [
-        ([MinMaxScaler()], {}, "All steps of pipeline.* 'minmaxscaler'"),
+        ([{}, MinMaxScaler()], {}, "All steps of transformer .* 'minmaxscaler'"),
+        ([{}, "passthrough"], {}, "All steps of transformer .* 'passthrough'"),
         ([{}, {}], {}, "output_activation of step"),
         ([{}, {"lam": -1}], {}, "The 'lam' parameter"),
+        ([{}, {"lam": 10**400}], {}, "'lam' parameter .* range of float64"),
+        ([{}, {"n_hidden": [3, 0]}], {}, "n_hidden must be"),
+        ([{}, {"device": "abacus"}], {}, "device"),
+        (
+            [{}, {"corruption": "masking", "corruption_level": 2}],
+            {},
+            r"range \[0, 1\)",
+        ),
+        (
+            [LINEAR, {"loss": "cross_entropy", **LINEAR}],
+            {},
+            "loss='cross_entropy' requires",
+        ),
         (
             LAYERS["two"],
             {"tangent_weight": 1, "n_tangents": 5},
             r"n_tangents must be at most 4, .* \(8, 6, 4\)",
         ),
     ],
-    ids=["scaler", "output_activation", "lam", "n_tangents"],
 )
 def test_errors_come_before_the_training(
     steps, parameters, message, make, X, y, monkeypatch
 ):
-    monkeypatch.setattr(ContractiveAutoencoderTransformer, "fit", pytest.fail)
+    def fit(self, X, y=None):
+        pytest.fail("trained")
+
+    monkeypatch.setattr(ContractiveAutoencoderTransformer, "fit", fit)
     steps = [make(**step) if isinstance(step, dict) else step for step in steps]
     with pytest.raises(ValueError, match=message):
         classifier(make_pipeline(*steps), **parameters).fit(X, y)
@@ -233,6 +249,35 @@ def test_errors_come_before_the_training(
 def test_a_frozen_pipeline_has_to_be_fitted(make, X, y):
     with pytest.raises(NotFittedError):
         classifier(FrozenEstimator(make_pipeline(make()))).fit(X, y)
+    with pytest.raises(ValueError, match="All steps of transformer must be"):
+        classifier(FrozenEstimator(make_pipeline(MinMaxScaler()))).fit(X, y)
+
+
+@ignore_warnings
+def test_fine_tuning_has_the_precision_of_the_first_step(make, X, y):
+    for precision, other in [("float64", "float32"), ("float32", "float64")]:
+        first, second = LAYERS["two"]
+        pipeline = make_pipeline(
+            make(**first, precision=precision), make(**second, precision=other)
+        )
+        model = classifier(pipeline).fit(X, y)
+        assert {str(coefs.dtype) for coefs in model.coefs_} == {precision}
+
+
+@ignore_warnings
+def test_samples_without_a_label_pretrain_a_pipeline(make, fitted, X, y):
+    pipeline = make_pipeline(*(make(**step) for step in LAYERS["two"]))
+    y = np.where(np.arange(len(y)) < len(y) // 2, y, -1)
+    model = classifier(pipeline).fit(X, y)
+    expected = stack(fitted(*LAYERS["two"])).transform(X)
+    assert_array_equal(model.transformer_.transform(X), expected)
+
+
+def test_parameters_that_became_invalid_raise(fitted):
+    pipeline = fitted(*LAYERS["two"])
+    pipeline[0].set_params(gamma="x")
+    with pytest.raises(ValueError, match="The 'gamma' parameter"):
+        stack(pipeline)
 
 
 def test_a_pipeline_that_is_not_fitted_raises(make, fitted):
