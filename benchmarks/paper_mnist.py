@@ -429,7 +429,10 @@ def plot(results, path):
 
 
 def plot_labels(results, path):
-    """Draw the test errors by number of labels, a line for each model."""
+    """Draw the test errors by number of labels, a line for each model.
+
+    Means over the seeds and their standard deviations.
+    """
     import matplotlib.pyplot as plt
 
     lines = {}
@@ -439,8 +442,9 @@ def plot_labels(results, path):
     figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
     for (model, *_), points in lines.items():
         n_labels, errors = zip(*sorted(points), strict=True)
-        (line,) = ax.plot(n_labels, np.mean(errors, axis=1), marker="_", label=model)
-        ax.plot(n_labels, errors, ".", color=line.get_color(), alpha=0.4)
+        means = [np.mean(values) for values in errors]
+        spreads = [np.std(values, ddof=len(values) > 1) for values in errors]
+        ax.errorbar(n_labels, means, spreads, capsize=3, label=model)
     ticks = sorted({r["n_labels"] for r in results})
     ax.set(xscale="log", yscale="log", xlabel="labels", ylabel="test error, %")
     ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
