@@ -1090,12 +1090,6 @@ class ContractiveAutoencoderTransformer(
         return validate_data(self, X, accept_sparse="csr", dtype=types, reset=False)
 
     def _map_rows(self, function, X, **kwargs):
-        if is_out_of_core(X) and X.dtype not in _TYPES:
-            # Converted part by part: the whole may not fit into memory.
-            parts = np.array_split(X, min(X.size // 2**23 + 1, X.shape[0]))
-            parts = (part.astype(np.float64) for part in parts)
-            results = [self._map_rows(function, part, **kwargs) for part in parts]
-            return np.concatenate(results)
         return inference.map_rows(
             function,
             self._fitted_architecture,

@@ -305,16 +305,28 @@ class TrainingCurveDisplay(_Display):
         estimator : ContractiveAutoencoderTransformer or \
                 ContractiveAutoencoderClassifier
             A fitted estimator. Of a classifier it is the fine-tuning; the pretraining
-            is that of its ``transformer_``, which has no curves if that was a pipeline.
+            is that of its ``transformer_``.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
 
         Returns
         -------
         display : TrainingCurveDisplay
+
+        Raises
+        ------
+        ValueError
+            If the estimator wasn't trained as a whole: what `skcae.stacking.stack`
+            returns has no curves, the transformers that it stacked have.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
+        if estimator.n_iter_ == 0:
+            raise ValueError(
+                "estimator must have been trained for at least one epoch. Got a "
+                f"{type(estimator).__name__} with n_iter_=0, as `skcae.stacking.stack` "
+                "returns it: the transformers that were stacked have the curves."
+            )
         curves = {"objective": estimator.loss_curve_, **estimator.history_}
         return cls(curves).plot(ax)
 

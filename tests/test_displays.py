@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from skcae import (
     ContractiveAutoencoderClassifier,
@@ -19,6 +20,7 @@ from skcae import (
     geometry,
     sampling,
 )
+from skcae.stacking import stack
 
 SHAPE = (2, 4)
 
@@ -242,6 +244,12 @@ def test_training_curves_of_a_classifier(X):
     ]:
         np.testing.assert_array_equal(curves.pop(label), values)
     assert not curves
+
+
+def test_what_was_stacked_has_no_training_curves(cae):
+    stacked = stack(make_pipeline(cae))
+    with pytest.raises(ValueError, match="estimator must have been trained for at"):
+        displays.TrainingCurveDisplay.from_estimator(stacked)
 
 
 def test_the_legend_of_training_curves_hides_none(cae, pyplot):

@@ -36,9 +36,9 @@ def reconstruction_loss(loss):
 
 @isolated
 def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None):
-    """Apply ``function`` to blocks of rows, in the floating-point format of ``X``.
+    """Apply ``function`` to blocks of rows, in the number format of ``X``.
 
-    It is float64 where X has none.
+    That is float32 or float64, and float64 for any other.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
     architecture : Architecture
     arrays : Parameters of ndarray
     X : ndarray, CSR array or Tensor of shape (n_samples, n_columns)
-        float32, float64 or integers.
+        Other formats are converted block by block.
     device : torch.device
         Where to compute; a tensor's rows stay on its own device.
     entries_per_row : int, default=None
@@ -66,8 +66,7 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
         wide = torch.float64 if has_float64(device) else torch.float32
         dtype = X.dtype if X.is_floating_point() else wide
     else:
-        result_dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
-        dtype = {4: torch.float32, 8: torch.float64}[result_dtype.itemsize]
+        dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         if dtype == torch.float64 and not has_float64(device):
             device = torch.device("cpu")
     parameters = Parameters(
@@ -90,4 +89,4 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
             home = device if is_tensor else torch.device("cpu")
             result = torch.empty(shape, dtype=dtype, device=home)
         result[rows] = values
-    return result if is_tensor else result.numpy().astype(result_dtype, copy=False)
+    return result if is_tensor else result.numpy()
