@@ -41,6 +41,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "within_subsection_order": "ExampleTitleSortKey",
     "download_all_examples": False,
+    "parallel": True,  # with as many processes as -j says
     "min_reported_time": 1e9,  # timings of a build say nothing
     "write_computation_times": False,
     "show_signature": False,

@@ -5,11 +5,13 @@ import sys
 
 import pytest
 
-# So that the file need not be large, neither is the window of rows that is shuffled.
-WINDOW = 2**24
-LIMIT = 2**28
-FILE_SIZE = 3 * 2**27
-N_FEATURES = 4096
+# So that the file need not be large, neither is the window of rows that is shuffled,
+# nor are the blocks of rows that are computed at once.
+WINDOW = 2**22
+BLOCK_ENTRIES = 2**19
+LIMIT = 2**27
+FILE_SIZE = 3 * 2**26
+N_FEATURES = 1024
 
 # The kernel holds the limit: what would be private memory beyond it can't be had. Pages
 # of the file, which it can drop at any time, don't count. The first fit and transform
@@ -26,7 +28,8 @@ from skcae import ContractiveAutoencoderTransformer
 from skcae.engine import batches
 
 path = sys.argv[1]
-n_features, limit, batches._WINDOW_BYTES = map(int, sys.argv[2:])
+n_features, limit, *sizes = map(int, sys.argv[2:])
+batches._WINDOW_BYTES, batches._BLOCK_ENTRIES = sizes
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
 
@@ -52,7 +55,7 @@ for view in (X[:, 1:], X.reshape(n_features, -1).T):
     model = make().fit(view)
     assert model.transform(view).shape == (len(view), 2)
 # So many rows that there is no memory for the number of each.
-narrow = np.memmap(path, np.uint8, mode="r")[:2**28].reshape(-1, 8)
+narrow = np.memmap(path, np.uint8, mode="r")[: 2**27].reshape(-1, 8)
 make(early_stopping=True).set_params(batch_size=2**16).fit(narrow)
 make().fit(X)
 make().partial_fit(X)
@@ -72,7 +75,7 @@ def test_memory_is_bounded(tmp_path):
     path = tmp_path / "X"
     with path.open("wb") as file:
         file.truncate(FILE_SIZE)  # zeros that take no space on the disk
-    arguments = map(str, [path, N_FEATURES, LIMIT, WINDOW])
+    arguments = map(str, [path, N_FEATURES, LIMIT, WINDOW, BLOCK_ENTRIES])
     result = subprocess.run(
         [sys.executable, "-c", CODE, *arguments], capture_output=True, text=True
     )
