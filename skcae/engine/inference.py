@@ -36,9 +36,9 @@ def reconstruction_loss(loss):
 
 @isolated
 def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None):
-    """Apply ``function`` to blocks of rows, in the number format of ``X``.
+    """Apply ``function`` to blocks of rows, in float32 if ``X`` is, else in float64.
 
-    That is float32 or float64, and float64 for any other.
+    A tensor's floating-point format is kept.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
     architecture : Architecture
     arrays : Parameters of ndarray
     X : ndarray, CSR array or Tensor of shape (n_samples, n_columns)
-        Other formats are converted block by block.
+        Of numbers in any format; they are converted block by block.
     device : torch.device
         Where to compute; a tensor's rows stay on its own device.
     entries_per_row : int, default=None
@@ -57,8 +57,7 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
     Returns
     -------
     result : ndarray of shape (n_samples, ...)
-        Of the dtype of ``X`` or float64. A tensor on the device of ``X``, if that is
-        one.
+        A tensor on the device of ``X``, if that is one.
     """
     is_tensor = isinstance(X, torch.Tensor)
     if is_tensor:
