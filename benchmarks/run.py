@@ -235,7 +235,7 @@ def main():
         f"{result['contender']} in {case['name']}"
         for case in content["cases"]
         for result in case["results"]
-        if not result.get("error", "Unavailable").startswith("Unavailable")
+        if "error" in result and not result["error"].startswith("Unavailable: ")
     ]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

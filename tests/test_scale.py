@@ -43,9 +43,14 @@ def run(script):
 def test_searches_on_a_cluster():
     pytest.importorskip("distributed")
     output = run(Path(__file__).with_name("search_on_a_cluster.py"))
-    assert output.splitlines()[-1] == "the same"
+    of_grid, of_halving, rest = re.split(
+        r"^\w+SearchCV: the same\n", output, flags=re.M
+    )
+    assert not rest
     if HAS_CALLBACKS:
-        assert output.count("ContractiveAutoencoderTransformer - fit") == 4 * 3 + 1
+        assert of_grid.count("ContractiveAutoencoderTransformer - fit") == 4 * 3 + 1
+        # HalvingGridSearchCV of scikit-learn 1.9 shows the last fit only.
+        assert "ContractiveAutoencoderTransformer - fit" in of_halving
 
 
 def test_the_recipe_of_a_search():
