@@ -42,7 +42,10 @@ class ContractiveAutoencoderClassifier(
         tangent_weight · Σ_{u ∈ B(x)} ‖∂o/∂x(x) u‖²
 
     on changes of the class probabilities o along the tangents B(x) of the manifold
-    near which the data lie, as the autoencoder has learned it.
+    near which the data lie, as the autoencoder has learned it. With more than three
+    classes, each step estimates it, without bias, from two combinations of the classes:
+    the most probable one against the others, which is where nearly all changes lie once
+    classes are told apart, and a random combination of what is left [4]_.
 
     Parameters
     ----------
@@ -63,8 +66,8 @@ class ContractiveAutoencoderClassifier(
         pretrained encoder's Jacobian, found by subspace iteration once. From 1 to the
         smallest of the numbers of features and of units by layer. Only used if
         ``tangent_weight > 0``. They take ``4 * n_tangents * n_features`` bytes for each
-        labelled sample, twice as many if ``precision="float64"``, and a step takes up
-        to ``1 + n_tangents`` times as long.
+        labelled sample, twice as many if ``precision="float64"``. A step takes about
+        three times as long, however many there are.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes ``{label: weight}``, in (0, inf); of those not named, 1.
@@ -157,9 +160,10 @@ class ContractiveAutoencoderClassifier(
         training, at the corrupted input if ``corruption`` is not None.
 
     history_ : dict of ndarray of shape (n_epochs,)
-        Curves of "cross_entropy", of "tangent" (the penalty, without its weight) if
-        ``tangent_weight > 0``, and of "validation_loss" if ``early_stopping=True``,
-        which is the only one of uncorrupted samples if ``corruption`` is not None.
+        Curves of "cross_entropy", of "tangent" (the penalty without its weight, as
+        estimated) if ``tangent_weight > 0``, and of "validation_loss" if
+        ``early_stopping=True``, which is the only one of uncorrupted samples if
+        ``corruption`` is not None.
 
     n_iter_ : int
         Number of epochs of fine-tuning run.
@@ -198,6 +202,9 @@ class ContractiveAutoencoderClassifier(
        Tangent Classifier", NIPS 2011.
     .. [3] C. M. Bishop, "Training with Noise is Equivalent to Tikhonov Regularization",
        Neural Computation 7, 1995.
+    .. [4] R. A. Meyer, C. Musco, C. Musco and D. P. Woodruff, "Hutch++: Optimal
+       Stochastic Trace Estimation", SOSA 2021; the trace is that of the matrix
+       Σ_u (∂o/∂x u)(∂o/∂x u)ᵀ.
 
     Examples
     --------

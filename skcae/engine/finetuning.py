@@ -10,10 +10,11 @@ from itertools import chain, pairwise
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import normalize
 
 from .activations import ACTIVATIONS
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
-from .device import PRECISIONS, isolated, make_generator
+from .device import PRECISIONS, copy_without_waiting, isolated, make_generator
 from .network import Parameters, decode, encode
 from .objective import FlatGradient
 from .optimizer import OPTIMIZERS
@@ -88,12 +89,14 @@ def log_probabilities(architecture, parameters, x):
     return _log_softmax(logits(architecture, parameters, x))
 
 
-def tangent_penalty(architecture, parameters, tangents, encoding, output):
-    """Σ_u ‖∂o/∂x · u‖², how much the output changes along given directions.
+def tangent_penalty(architecture, parameters, tangents, probes, encoding, output):
+    """Σ_u Σ_p (p · ∂o/∂x u)², how much the output changes along given directions.
 
-    The tangent propagation penalty (Rifai, Dauphin, Vincent, Bengio and Muller, NIPS
-    2011), of the class probabilities o. It is computed by forward-mode differentiation:
-    a layer takes u to (u W) ∘ s'(a), and the softmax takes t to o ∘ (t - o · t).
+    The tangent propagation penalty Σ_u ‖∂o/∂x u‖² (Rifai, Dauphin, Vincent, Bengio and
+    Muller, NIPS 2011) of the class probabilities o, if Σ_p p pᵀ is the identity. With
+    few p, as `draw_probes` draws them, it costs as many vector-Jacobian products, for
+    any number of tangents: the softmax takes p to o ∘ (p - o · p), and a layer takes g
+    to (g ∘ s'(a)) Wᵀ.
 
     Parameters
     ----------
@@ -101,6 +104,8 @@ def tangent_penalty(architecture, parameters, tangents, encoding, output):
     parameters : Parameters
     tangents : Tensor of shape (n_samples, n_tangents, n_features)
         The directions u.
+    probes : Tensor of shape (n_samples, n_probes, n_classes)
+        The directions p.
     encoding : tuple
         What `encode` returned for the samples.
     output : Tensor of shape (n_samples, n_classes)
@@ -112,13 +117,55 @@ def tangent_penalty(architecture, parameters, tangents, encoding, output):
         Differentiable by autograd.
     """
     derivative = ACTIVATIONS[architecture.activation].derivative
-    t = tangents
-    for weight, a, h in zip(parameters.encoder_weights, *encoding, strict=True):
-        t = (t @ weight) * derivative(a, h).unsqueeze(1)
-    t = t @ parameters.decoder_weights[0]
-    output = output.unsqueeze(1)
-    t = output * (t - (output * t).sum(dim=2, keepdim=True))
-    return t.square().sum(dim=(1, 2))
+    o = output.unsqueeze(1)
+    g = o * (probes - (o * probes).sum(dim=2, keepdim=True))
+    g = g.to(tangents.dtype) @ parameters.decoder_weights[0].T
+    layers = list(zip(parameters.encoder_weights, *encoding, strict=True))
+    for weight, a, h in reversed(layers):
+        g = (g * derivative(a, h).unsqueeze(1)) @ weight.T
+    return (g @ tangents.mT).to(output.dtype).square().sum(dim=(1, 2))
+
+
+def draw_probes(output, generator):
+    """Draw one or two directions p for an unbiased estimate of `tangent_penalty`.
+
+    The changes of probabilities sum to 0, so that E Σ_p p pᵀ need be the identity among
+    vectors that do. The first p is that of e_k - o, where k is the most probable class:
+    once a network tells classes apart, nearly all changes lie in it. The second one has
+    a random direction orthogonal to it, and the length sqrt(n_classes - 2). (Hutchinson
+    1990, with the largest part taken out first as in Hutch++: Meyer, Musco, Musco and
+    Woodruff 2021.) It is exact for two classes, which need the first alone, and three.
+
+    Parameters
+    ----------
+    output : Tensor of shape (n_samples, n_classes)
+        The class probabilities o.
+    generator : torch.Generator
+        On the CPU, so that draws don't depend on the device.
+
+    Returns
+    -------
+    probes : Tensor of shape (n_samples, n_probes, n_classes)
+    """
+    output = output.detach()
+    n_samples, n_classes = output.shape
+    first = (-output).scatter_add_(
+        1, output.argmax(dim=1, keepdim=True), output.new_ones((n_samples, 1))
+    )
+    first = normalize(_centred(first))
+    if n_classes == 2:
+        return first.unsqueeze(1)
+    second = torch.randn(
+        output.shape, dtype=output.dtype, device="cpu", generator=generator
+    )
+    second = _centred(copy_without_waiting(second, torch.empty_like(output)))
+    second -= (second * first).sum(dim=1, keepdim=True) * first
+    second = normalize(second) * math.sqrt(n_classes - 2)
+    return torch.stack([first, second], dim=1)
+
+
+def _centred(rows):
+    return rows - rows.mean(dim=1, keepdim=True)
 
 
 class Terms(NamedTuple):
@@ -135,7 +182,7 @@ class EpochReport(NamedTuple):
     ----------
     cross_entropy : float
     tangent : float
-        The `tangent_penalty`; 0 where there are no tangents.
+        The `tangent_penalty`, as estimated; 0 where there are no tangents.
     objective : float
         cross_entropy + tangent_weight · tangent, plus alpha times the sum of squared
         weights at the end of the epoch.
@@ -165,7 +212,7 @@ class LabelledBatch(NamedTuple):
     tangents: torch.Tensor | None = None
 
 
-def objective(architecture, parameters, batch):
+def objective(architecture, parameters, batch, generator=None):
     """The terms of the objective, per sample, without weights, and differentiable.
 
     Parameters
@@ -173,6 +220,8 @@ def objective(architecture, parameters, batch):
     architecture : ClassifierArchitecture
     parameters : Parameters
     batch : LabelledBatch
+    generator : torch.Generator, default=None
+        As in `draw_probes`, where there are tangents.
 
     Returns
     -------
@@ -184,8 +233,10 @@ def objective(architecture, parameters, batch):
     cross_entropy = -log_output.gather(1, batch.labels).squeeze(1)
     tangent = torch.zeros_like(cross_entropy)
     if batch.tangents is not None:
+        output = log_output.exp()
+        probes = draw_probes(output, generator)
         tangent = tangent_penalty(
-            architecture, parameters, batch.tangents, encoding, log_output.exp()
+            architecture, parameters, batch.tangents, probes, encoding, output
         )
     return Terms(cross_entropy, tangent)
 
@@ -199,15 +250,20 @@ class _Gradient(FlatGradient):
     flat : Tensor of shape (n_parameters,)
     tangent_weight : float, default=0.0
         Weight >= 0 of the tangent penalty.
+    generator : torch.Generator, default=None
+        As in `objective`.
     **kwargs
         As in `FlatGradient`.
     """
 
     n_terms = len(Terms._fields)
 
-    def __init__(self, architecture, flat, *, tangent_weight=0.0, **kwargs):
+    def __init__(
+        self, architecture, flat, *, tangent_weight=0.0, generator=None, **kwargs
+    ):
         super().__init__(architecture, flat, **kwargs)
         self.tangent_weight = tangent_weight
+        self.generator = generator
 
     def total(self, terms):
         """Return the objective of which these are the terms, but for weight decay."""
@@ -224,7 +280,7 @@ class AutogradGradient(_Gradient):
         with torch.enable_grad():
             leaf = self.flat.detach().requires_grad_()
             parameters = self.architecture.view(leaf.to(self.dtype))
-            terms = objective(self.architecture, parameters, batch)
+            terms = objective(self.architecture, parameters, batch, self.generator)
             sums = Terms(*((weights * t).sum() for t in terms))
             (gradient,) = torch.autograd.grad(self.total(sums) / len(x), leaf)
         self.gradient.copy_(gradient)
@@ -370,7 +426,7 @@ class FineTuner(TrainingRun):
         A key of ``PRECISIONS``, as in `Trainer`.
     device : torch.device
     seed : int
-        Of the order of the samples and of the corruption.
+        Of the order of the samples, of the corruption and of `draw_probes`.
     optimizer : str, default="adam"
         A key of ``OPTIMIZERS``.
 
@@ -430,6 +486,7 @@ class FineTuner(TrainingRun):
             architecture,
             flat,
             tangent_weight=tangent_weight,
+            generator=make_generator(seed + 2),  # neither of the two others
             alpha=alpha,
             batch_size=self.batches.batch_size,
             dtype=dtype,

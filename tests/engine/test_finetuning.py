@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -168,30 +169,153 @@ def test_gradient_of_the_written_out_objective(activation, tangent_weight, make_
     torch.testing.assert_close(gradient.weight_decay(), decay.detach())
 
 
+# The tangent penalty with more than three classes
+
+
+@all_activations
+@pytest.mark.parametrize("sizes", [(6, 4, 5), (6, 5, 7, 9)], ids=str)
+def test_penalty_along_all_classes_is_exact(sizes, activation, make_batch):
+    architecture, flat, batch = make_batch(sizes, activation)
+    parameters = architecture.view(flat)
+    penalty = finetuning.tangent_penalty(
+        architecture,
+        parameters,
+        batch.tangents,
+        torch.eye(sizes[-1], dtype=flat.dtype).expand(7, -1, -1),
+        encode(architecture, parameters, batch.x),
+        output(architecture, parameters, batch.x),
+    )
+    expected = materialised_penalty(architecture, parameters, batch)
+    torch.testing.assert_close(penalty, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4, 10])
+def test_probes_are_those_of_the_definition(n_classes, rng):
+    generator = make_generator(0)
+    logits = torch.tensor(rng.normal(size=n_classes))
+    o = torch.softmax(logits, dim=0)
+    probes = finetuning.draw_probes(o.expand(5000, -1), generator)
+    assert probes.shape[1] == min(n_classes - 1, 2)
+    first = -o
+    first[o.argmax()] += 1
+    torch.testing.assert_close(
+        probes[:, 0], (first / first.norm()).expand_as(probes[:, 0])
+    )
+    torch.testing.assert_close(
+        probes.sum(dim=2), torch.zeros_like(probes[:, :, 0]), rtol=0, atol=1e-10
+    )
+    squares = probes.mT @ probes
+    identity = torch.eye(n_classes, dtype=o.dtype) - 1 / n_classes
+    if n_classes <= 3:
+        torch.testing.assert_close(
+            squares, identity.expand_as(squares), rtol=0, atol=1e-8
+        )
+    else:
+        assert (probes[:, 0] * probes[:, 1]).sum(dim=1).abs().max() < 1e-10
+        assert squares.std(dim=0).max() > 0.1
+        error = squares.std(dim=0) / math.sqrt(len(squares))
+        assert ((squares.mean(dim=0) - identity).abs() < 5 * error + 1e-10).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
+def test_estimates_are_unbiased(scale, make_batch):
+    # Of the penalty and of the gradient, which autograd computes of all classes.
+    architecture, flat, batch = make_batch((6, 4, 5), n_samples=1)
+    architecture.view(flat).decoder_weights[0].mul_(scale)
+    n_draws = 5000
+    draws = LabelledBatch(*(t.expand(n_draws, *t.shape[1:]) for t in batch))
+    draws = draws._replace(weights=torch.ones_like(draws.weights))
+    gradient = AutogradGradient(
+        architecture,
+        flat,
+        tangent_weight=1.0,
+        generator=make_generator(0),
+        batch_size=n_draws,
+        dtype=torch.float64,
+    )
+    leaf = flat.clone().requires_grad_()
+    parameters = architecture.view(leaf)
+    loss = -output(architecture, parameters, batch.x).log()[0, batch.labels[0, 0]]
+    penalty = materialised_penalty(architecture, parameters, batch)[0]
+    (expected,) = torch.autograd.grad(loss + penalty, leaf)
+    estimates = finetuning.objective(
+        architecture, architecture.view(flat), draws, make_generator(1)
+    ).tangent
+    error = estimates.std() / math.sqrt(n_draws)
+    assert error > 1e-3 * penalty / math.sqrt(n_draws)
+    assert (estimates.mean() - penalty).abs() < 4 * error
+    gradient(draws.x, draws)
+    relative = (gradient.gradient - expected).norm() / expected.norm()
+    assert relative < 0.04
+
+
+def test_little_is_left_to_chance_where_classes_are_told_apart(make_batch):
+    # Random signs along all classes, as in Hutchinson's estimate, are far off.
+    architecture, flat, batch = make_batch((6, 8, 10), n_samples=500)
+    parameters = architecture.view(flat)
+    parameters.decoder_weights[0].mul_(5)
+    o = output(architecture, parameters, batch.x)
+    encoding = encode(architecture, parameters, batch.x)
+
+    def mean_penalty(probes):
+        return finetuning.tangent_penalty(
+            architecture, parameters, batch.tangents, probes, encoding, o
+        ).mean()
+
+    exact = mean_penalty(torch.eye(10, dtype=o.dtype).expand(500, -1, -1))
+    generator = make_generator(0)
+    ours, signs = (
+        torch.stack([mean_penalty(draw()) / exact - 1 for _ in range(200)])
+        for draw in (
+            lambda: finetuning.draw_probes(o, generator),
+            lambda: 2.0 * torch.randint(0, 2, (500, 1, 10), generator=generator) - 1,
+        )
+    )
+    assert ours.square().mean().sqrt() < 0.05
+    assert ours.square().mean().sqrt() < 0.25 * signs.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_saturated_probabilities_have_no_penalty(n_classes, make_batch):
+    architecture, flat, batch = make_batch((6, 4, n_classes))
+    architecture.view(flat).decoder_biases[0][0] = 1e4
+    o = finetuning.probabilities(architecture, architecture.view(flat), batch.x)
+    assert (o[:, 0] == 1).all()
+    assert finetuning.draw_probes(o, make_generator(0)).isfinite().all()
+    gradient = AutogradGradient(
+        architecture,
+        flat,
+        tangent_weight=1.0,
+        generator=make_generator(0),
+        batch_size=7,
+        dtype=torch.float64,
+    )
+    batch = batch._replace(labels=torch.zeros_like(batch.labels))
+    assert gradient(batch.x, batch).tangent == 0
+    assert not gradient.gradient.any()
+
+
 def test_tangent_penalty_costs_no_jacobian(make_batch):
-    # No intermediate result has a row for each class or unit and each feature.
-    architecture, flat, batch = make_batch((50, 40, 30), n_tangents=2)
+    # No intermediate result has a row for each class or tangent and each feature.
+    architecture, flat, batch = make_batch((50, 40, 30), n_tangents=20)
     sizes = []
 
     class Recorder(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
             result = function(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor):
+            if isinstance(result, torch.Tensor) and not result._is_view():
                 sizes.append(result.numel())
             return result
 
     parameters = architecture.view(flat)
     encoding = encode(architecture, parameters, batch.x)
-    probabilities = output(architecture, parameters, batch.x)
+    o = output(architecture, parameters, batch.x)
+    probes = finetuning.draw_probes(o, make_generator(0))
     with Recorder():
         finetuning.tangent_penalty(
-            architecture,
-            parameters,
-            batch.tangents,
-            encoding,
-            probabilities,
+            architecture, parameters, batch.tangents, probes, encoding, o
         )
-    assert max(sizes) <= 7 * 2 * 50
+    assert max(sizes) == 7 * 2 * 50
 
 
 @pytest.mark.parametrize("kind", [ClosedFormGradient, AutogradGradient])
