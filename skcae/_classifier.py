@@ -42,10 +42,7 @@ class ContractiveAutoencoderClassifier(
         tangent_weight · Σ_{u ∈ B(x)} ‖∂o/∂x(x) u‖²
 
     on changes of the class probabilities o along the tangents B(x) of the manifold
-    near which the data lie, as the autoencoder has learned it. With more than three
-    classes, each step estimates it, without bias, from two combinations of the classes:
-    the most probable one against the others, which is where nearly all changes lie once
-    classes are told apart, and a random combination of what is left [4]_.
+    near which the data lie, as the autoencoder has learned it.
 
     Parameters
     ----------
@@ -59,15 +56,17 @@ class ContractiveAutoencoderClassifier(
         first one in a pipeline.
 
     tangent_weight : float, default=0.0
-        Weight β of the tangent penalty, in [0, inf).
+        Weight β of the tangent penalty, in [0, inf). With more than three classes, each
+        step estimates the penalty, without bias, from two combinations of them [4]_.
+        It takes up to four times as long as a step without, whatever ``n_tangents`` is,
+        unless that is large beside the number of units.
 
     n_tangents : int, default=8
         Number of tangents at each sample: the leading right singular vectors of the
         pretrained encoder's Jacobian, found by subspace iteration once. From 1 to the
         smallest of the numbers of features and of units by layer. Only used if
         ``tangent_weight > 0``. They take ``4 * n_tangents * n_features`` bytes for each
-        labelled sample, twice as many if ``precision="float64"``. A step takes about
-        three times as long, however many there are.
+        labelled sample, twice as many if ``precision="float64"``.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes ``{label: weight}``, in (0, inf); of those not named, 1.
@@ -130,8 +129,9 @@ class ContractiveAutoencoderClassifier(
 
     random_state : int, RandomState instance or None, default=None
         Seeds the transformer, or each one in a pipeline alike, unless that has a
-        ``random_state`` of its own, the order of the samples, the corruption and the
-        held-out samples. Pass an int for reproducible results.
+        ``random_state`` of its own, the order of the samples, the corruption, the
+        estimates of the tangent penalty and the held-out samples. Pass an int for
+        reproducible results.
         See :term:`Glossary <random_state>`.
 
     verbose : bool or int, default=False
@@ -203,8 +203,7 @@ class ContractiveAutoencoderClassifier(
     .. [3] C. M. Bishop, "Training with Noise is Equivalent to Tikhonov Regularization",
        Neural Computation 7, 1995.
     .. [4] R. A. Meyer, C. Musco, C. Musco and D. P. Woodruff, "Hutch++: Optimal
-       Stochastic Trace Estimation", SOSA 2021; the trace is that of the matrix
-       Σ_u (∂o/∂x u)(∂o/∂x u)ᵀ.
+       Stochastic Trace Estimation", SOSA 2021.
 
     Examples
     --------

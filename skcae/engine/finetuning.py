@@ -14,10 +14,12 @@ from torch.nn.functional import normalize
 
 from .activations import ACTIVATIONS
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
-from .device import PRECISIONS, copy_without_waiting, isolated, make_generator
+from .corruption import fill_normal
+from .device import PRECISIONS, isolated, make_generator
 from .network import Parameters, decode, encode
 from .objective import FlatGradient
 from .optimizer import OPTIMIZERS
+from .penalties import pull_back
 from .products import fastest_product
 from .training import TrainingRun, check_weights, train
 
@@ -93,10 +95,9 @@ def tangent_penalty(architecture, parameters, tangents, probes, encoding, output
     """Σ_u Σ_p (p · ∂o/∂x u)², how much the output changes along given directions.
 
     The tangent propagation penalty Σ_u ‖∂o/∂x u‖² (Rifai, Dauphin, Vincent, Bengio and
-    Muller, NIPS 2011) of the class probabilities o, if Σ_p p pᵀ is the identity. With
-    few p, as `draw_probes` draws them, it costs as many vector-Jacobian products, for
-    any number of tangents: the softmax takes p to o ∘ (p - o · p), and a layer takes g
-    to (g ∘ s'(a)) Wᵀ.
+    Muller, NIPS 2011) of the class probabilities o, if Σ_p p pᵀ is the identity. It
+    costs a vector-Jacobian product for each p, for any number of tangents: the softmax
+    takes p to o ∘ (p - o · p), and a layer takes g to (g ∘ s'(a)) Wᵀ.
 
     Parameters
     ----------
@@ -117,55 +118,50 @@ def tangent_penalty(architecture, parameters, tangents, probes, encoding, output
         Differentiable by autograd.
     """
     derivative = ACTIVATIONS[architecture.activation].derivative
+    derivatives = [derivative(a, h) for a, h in zip(*encoding, strict=True)]
     o = output.unsqueeze(1)
     g = o * (probes - (o * probes).sum(dim=2, keepdim=True))
     g = g.to(tangents.dtype) @ parameters.decoder_weights[0].T
-    layers = list(zip(parameters.encoder_weights, *encoding, strict=True))
-    for weight, a, h in reversed(layers):
-        g = (g * derivative(a, h).unsqueeze(1)) @ weight.T
+    g = pull_back(g, parameters.encoder_weights, derivatives)
+    g = g @ parameters.encoder_weights[0].T
     return (g @ tangents.mT).to(output.dtype).square().sum(dim=(1, 2))
 
 
-def draw_probes(output, generator):
+def draw_class_probes(output, generator):
     """Draw one or two directions p for an unbiased estimate of `tangent_penalty`.
 
-    The changes of probabilities sum to 0, so that E Σ_p p pᵀ need be the identity among
-    vectors that do. The first p is that of e_k - o, where k is the most probable class:
-    once a network tells classes apart, nearly all changes lie in it. The second one has
-    a random direction orthogonal to it, and the length sqrt(n_classes - 2). (Hutchinson
-    1990, with the largest part taken out first as in Hutch++: Meyer, Musco, Musco and
-    Woodruff 2021.) It is exact for two classes, which need the first alone, and three.
+    The changes of o sum to 0, so that E Σ_p p pᵀ only has to be the projection onto
+    vectors that do. The first p is the unit vector along e_k - o, where k is the most
+    probable class: once a network tells classes apart, most of the changes lie along
+    it. The second one has a random direction orthogonal to it, and the length
+    sqrt(n_classes - 2). It is Hutchinson's estimate (1990) of the trace of
+    Σ_u (∂o/∂x u) (∂o/∂x u)ᵀ, but for a part that is taken out first, as in Hutch++
+    (Meyer, Musco, Musco and Woodruff, SOSA 2021). It is exact, up to rounding, for two
+    classes, which need the first p alone, and for three.
 
     Parameters
     ----------
     output : Tensor of shape (n_samples, n_classes)
         The class probabilities o.
     generator : torch.Generator
-        On the CPU, so that draws don't depend on the device.
+        On the CPU.
 
     Returns
     -------
     probes : Tensor of shape (n_samples, n_probes, n_classes)
     """
-    output = output.detach()
-    n_samples, n_classes = output.shape
-    first = (-output).scatter_add_(
-        1, output.argmax(dim=1, keepdim=True), output.new_ones((n_samples, 1))
-    )
-    first = normalize(_centred(first))
+    # 1 - o_k as a sum, where o_k is rounded to 1.
+    top = output.argmax(dim=1, keepdim=True)
+    others = output.detach().scatter(1, top, 0.0)
+    first = normalize((-others).scatter_(1, top, others.sum(dim=1, keepdim=True)))
+    n_classes = output.shape[1]
     if n_classes == 2:
         return first.unsqueeze(1)
-    second = torch.randn(
-        output.shape, dtype=output.dtype, device="cpu", generator=generator
-    )
-    second = _centred(copy_without_waiting(second, torch.empty_like(output)))
+    second = fill_normal(torch.empty_like(first), 1.0, generator)
+    second -= second.mean(dim=1, keepdim=True)
     second -= (second * first).sum(dim=1, keepdim=True) * first
     second = normalize(second) * math.sqrt(n_classes - 2)
     return torch.stack([first, second], dim=1)
-
-
-def _centred(rows):
-    return rows - rows.mean(dim=1, keepdim=True)
 
 
 class Terms(NamedTuple):
@@ -221,7 +217,7 @@ def objective(architecture, parameters, batch, generator=None):
     parameters : Parameters
     batch : LabelledBatch
     generator : torch.Generator, default=None
-        As in `draw_probes`, where there are tangents.
+        As in `draw_class_probes`. Required if there are tangents.
 
     Returns
     -------
@@ -234,7 +230,7 @@ def objective(architecture, parameters, batch, generator=None):
     tangent = torch.zeros_like(cross_entropy)
     if batch.tangents is not None:
         output = log_output.exp()
-        probes = draw_probes(output, generator)
+        probes = draw_class_probes(output, generator)
         tangent = tangent_penalty(
             architecture, parameters, batch.tangents, probes, encoding, output
         )
@@ -426,7 +422,7 @@ class FineTuner(TrainingRun):
         A key of ``PRECISIONS``, as in `Trainer`.
     device : torch.device
     seed : int
-        Of the order of the samples, of the corruption and of `draw_probes`.
+        Of the order of the samples, of the corruption and of the probes.
     optimizer : str, default="adam"
         A key of ``OPTIMIZERS``.
 
@@ -486,7 +482,7 @@ class FineTuner(TrainingRun):
             architecture,
             flat,
             tangent_weight=tangent_weight,
-            generator=make_generator(seed + 2),  # neither of the two others
+            generator=make_generator(seed + 2),  # not that of order or corruption
             alpha=alpha,
             batch_size=self.batches.batch_size,
             dtype=dtype,

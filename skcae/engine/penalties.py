@@ -149,6 +149,28 @@ def higher_order(
     return _squared_norms(corrupted_factor - factor, rest).mean(dim=0)
 
 
+def pull_back(rows, weights, derivatives):
+    """Vector-Jacobian products up to the first layer, rows · D_L W_Lᵀ … W_2ᵀ D_1.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (..., n_rows, n_hidden)
+    weights : list of Tensor
+        W_1 to W_L.
+    derivatives : list of Tensor of shape (..., n_hidden_l)
+        s'(a_1) to s'(a_L).
+
+    Returns
+    -------
+    products : Tensor of shape (..., n_rows, n_hidden_1)
+        To be multiplied by W_1ᵀ.
+    """
+    rows = rows * derivatives[-1][..., None, :]
+    for weight, d in zip(weights[:0:-1], derivatives[-2::-1], strict=True):
+        rows = (rows @ weight.T) * d[..., None, :]
+    return rows
+
+
 def entries_per_row(architecture):
     """Return the size of the largest array that `contraction` holds for one row."""
     n_features, *n_hidden = sizes = architecture.sizes
@@ -183,14 +205,6 @@ def _push_forward(weights, derivatives):
     return columns
 
 
-def _pull_back(rows, weights, derivatives):
-    """Return rows · D_L W_Lᵀ … W_2ᵀ D_1, of shape (..., n_rows, n_hidden_1)."""
-    rows = rows * derivatives[-1][..., None, :]
-    for weight, d in zip(weights[:0:-1], derivatives[-2::-1], strict=True):
-        rows = (rows @ weight.T) * d[..., None, :]
-    return rows
-
-
 def _factors(architecture, parameters, derivatives, probes=None):
     """Factor J, or probes · J: return (factor, rest) with ‖J‖ = ‖factor · restᵀ‖.
 
@@ -198,11 +212,11 @@ def _factors(architecture, parameters, derivatives, probes=None):
     """
     weights = parameters.encoder_weights
     if probes is not None:
-        return _pull_back(probes, weights, derivatives), weights[0]
+        return pull_back(probes, weights, derivatives), weights[0]
     if _starts_at_output(architecture.sizes):
         # Contiguous, so that all samples share one product with the next weights.
         rows = derivatives[-1][..., :, None] * weights[-1].T.contiguous()
-        return _pull_back(rows, weights[:-1], derivatives[:-1]), weights[0]
+        return pull_back(rows, weights[:-1], derivatives[:-1]), weights[0]
     return _push_forward(weights, derivatives), None
 
 
