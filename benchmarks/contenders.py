@@ -728,6 +728,7 @@ class SkcaeClassifier(Classifier, Skcae):
     """The library's engine, doing what fine-tuning does between two epochs."""
 
     note = "epochs of fine-tuning with solver='adam', without start-up"
+    n_tangents = 0
 
     def load(self):
         import skcae.engine.finetuning  # noqa: F401
@@ -744,6 +745,8 @@ class SkcaeClassifier(Classifier, Skcae):
             [W],
             [b],
             weights=np.ones(len(y)),
+            tangents=self.tangents(X) if self.n_tangents else None,
+            tangent_weight=0.1,
             alpha=0.0,
             learning_rate=LEARNING_RATE,
             batch_size=batch_size,
@@ -754,6 +757,11 @@ class SkcaeClassifier(Classifier, Skcae):
         )
         self.epochs = self.trainer.epochs()
 
+    def tangents(self, X):
+        rng = np.random.default_rng(self.seed)
+        shape = len(X), self.n_tangents, X.shape[1]
+        return rng.standard_normal(shape, dtype=np.float32) / X.shape[1] ** 0.5
+
     def transform(self, X):
         from skcae.engine.device import resolve_device
         from skcae.engine.finetuning import probabilities
@@ -763,6 +771,13 @@ class SkcaeClassifier(Classifier, Skcae):
         return map_rows(
             probabilities, self.trainer.architecture, arrays, X, device=device
         )
+
+
+class SkcaeTangentsClassifier(SkcaeClassifier):
+    """The same with the tangent penalty, of random directions."""
+
+    note = "tangent_weight > 0, n_tangents=8"
+    n_tangents = 8
 
 
 class SkcaeMuonClassifier(SkcaeClassifier):
@@ -901,6 +916,7 @@ CONTENDERS = {
     "floor-classifier": FloorClassifier,
     "skcae-classifier": SkcaeClassifier,
     "skcae-muon-classifier": SkcaeMuonClassifier,
+    "skcae-tangents-classifier": SkcaeTangentsClassifier,
     "pytorch-classifier": PyTorchClassifier,
     "pytorch-tuned-classifier": PyTorchTunedClassifier,
     "skorch-classifier": SkorchClassifier,
