@@ -58,8 +58,8 @@ class ContractiveAutoencoderClassifier(
     tangent_weight : float, default=0.0
         Weight β of the tangent penalty, in [0, inf). With more than three classes, each
         step estimates the penalty, without bias, from two combinations of them [4]_.
-        It takes up to four times as long as a step without, whatever ``n_tangents`` is,
-        unless that is large beside the number of units.
+        With Adam it takes three to five times as long as a step without, whatever
+        ``n_tangents`` is, unless that is large beside the number of units.
 
     n_tangents : int, default=8
         Number of tangents at each sample: the leading right singular vectors of the
