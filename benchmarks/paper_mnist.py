@@ -95,10 +95,10 @@ CORRUPTION = {"corruption": "gaussian", "corruption_level": 0.3}
 LEARNING_RATES = [{"learning_rate_init": rate} for rate in (0.001, 0.0001)]
 DECAYS = [{"alpha": alpha} for alpha in (1e-6, 1e-5)]
 LEVELS = [{"corruption_level": level} for level in (0.2, 0.4)]
-TANGENTS, FEW_LABELS_TANGENTS = (
-    [{"tangent_weight": weight, "n_tangents": 16} for weight in weights]
-    for weights in ((1, 3, 10, 30), (100, 300, 1000))
-)
+TANGENTS = [{"tangent_weight": weight, "n_tangents": 16} for weight in (1, 3, 10, 30)]
+FEW_LABELS_TANGENTS = [
+    {"tangent_weight": weight, "n_tangents": 16} for weight in (100, 300, 1000)
+]
 
 
 class Log:

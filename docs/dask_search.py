@@ -13,7 +13,7 @@ from skcae import ContractiveAutoencoderTransformer
 model = Pipeline(
     [
         ("scale", MinMaxScaler()),
-        ("cae", ContractiveAutoencoderTransformer(tol=0.01, random_state=0)),
+        ("cae", ContractiveAutoencoderTransformer(random_state=0)),
         ("rescale", StandardScaler()),
         ("classify", LogisticRegression()),
     ]

@@ -5,15 +5,24 @@ import os
 # scikit-learn's check of array API dispatch runs only if SciPy is imported with this
 # setting, so it comes before every other import.
 os.environ["SCIPY_ARRAY_API"] = "1"
-# Read on import too. Where tests run side by side, small operations would wait for
-# threads on busy cores.
-os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 
 from skcae import ContractiveAutoencoderTransformer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Keep small operations from waiting for threads where cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(limits=1):
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -19,15 +19,6 @@ def pytest_make_parametrize_id(val):
     return None
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Keep small operations from waiting for threads where cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
