@@ -16,7 +16,7 @@ from .activations import ACTIVATIONS
 from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
 from .corruption import fill_normal
 from .device import PRECISIONS, isolated, make_generator
-from .network import Parameters, decode, encode
+from .network import Parameters, activation_derivatives, decode, encode
 from .objective import FlatGradient
 from .optimizer import OPTIMIZERS
 from .penalties import pull_back
@@ -117,12 +117,11 @@ def tangent_penalty(architecture, parameters, tangents, probes, encoding, output
     penalties : Tensor of shape (n_samples,)
         Differentiable by autograd.
     """
-    derivative = ACTIVATIONS[architecture.activation].derivative
-    derivatives = [derivative(a, h) for a, h in zip(*encoding, strict=True)]
     o = output.unsqueeze(1)
     g = o * (probes - (o * probes).sum(dim=2, keepdim=True))
     g = g.to(tangents.dtype) @ parameters.decoder_weights[0].T
-    g = pull_back(g, parameters.encoder_weights, derivatives)
+    diagonals = activation_derivatives(architecture, encoding)
+    g = pull_back(g, parameters.encoder_weights, diagonals)
     g = g @ parameters.encoder_weights[0].T
     return (g @ tangents.mT).to(output.dtype).square().sum(dim=(1, 2))
 

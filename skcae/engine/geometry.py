@@ -8,10 +8,9 @@ columns of Q are orthonormal, J̃ has the singular values of J, for less work.
 
 import torch
 
-from .activations import ACTIVATIONS
 from .device import make_generator, threads_for
 from .inference import code, decoded
-from .network import encode
+from .network import activation_derivatives, encode
 from .penalties import jacobian
 
 
@@ -136,10 +135,10 @@ def leading_tangents(n_components, seed):
 
     def function(architecture, parameters, x):
         encoding = encode(architecture, parameters, x)
-        derivative = ACTIVATIONS[architecture.activation].derivative
+        diagonals = activation_derivatives(architecture, encoding)
         layers = [
-            (weight, derivative(a, h).unsqueeze(1))
-            for weight, a, h in zip(parameters.encoder_weights, *encoding, strict=True)
+            (weight, d.unsqueeze(1))
+            for weight, d in zip(parameters.encoder_weights, diagonals, strict=True)
         ]
         n_own, n_shared = _n_vectors(n_components, architecture.sizes)
         shape = (1, n_shared, x.shape[1])
@@ -210,11 +209,8 @@ def gram_product(architecture, parameters, encoding, v):
     -------
     products : Tensor of shape (n_samples, n_hidden)
     """
-    derivative = ACTIVATIONS[architecture.activation].derivative
-    layers = [
-        (weight, derivative(a, h))
-        for weight, a, h in zip(parameters.encoder_weights, *encoding, strict=True)
-    ]
+    diagonals = activation_derivatives(architecture, encoding)
+    layers = list(zip(parameters.encoder_weights, diagonals, strict=True))
     for weight, d in reversed(layers):
         v = (d * v) @ weight.T
     for weight, d in layers:

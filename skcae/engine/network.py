@@ -109,6 +109,12 @@ def encode(architecture, parameters, x):
     return pre_activations, activations
 
 
+def activation_derivatives(architecture, encoding):
+    """Return s'(a_l) of every layer, for what `encode` returned."""
+    derivative = ACTIVATIONS[architecture.activation].derivative
+    return [derivative(a, h) for a, h in zip(*encoding, strict=True)]
+
+
 def decode(architecture, parameters, h):
     """Return the decoder's last pre-activation z; the reconstruction is s_out(z)."""
     activation = ACTIVATIONS[architecture.activation]

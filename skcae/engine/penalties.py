@@ -9,9 +9,8 @@ from itertools import pairwise
 
 import torch
 
-from .activations import ACTIVATIONS
 from .device import copy_without_waiting
-from .network import encode
+from .network import activation_derivatives, encode
 
 
 def jacobian(architecture, parameters, x):
@@ -186,9 +185,8 @@ def entries_per_row(architecture):
 
 def _derivatives(architecture, parameters, x, encoding=None):
     """Return the s'(a_l), of shape (n_samples, n_hidden_l), of all layers."""
-    derivative = ACTIVATIONS[architecture.activation].derivative
     encoding = encoding or encode(architecture, parameters, x)
-    return [derivative(a, h) for a, h in zip(*encoding, strict=True)]
+    return activation_derivatives(architecture, encoding)
 
 
 def _one_layer_norms(d, parameters):
