@@ -15,12 +15,17 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import CallbackSupportMixin, with_callbacks, without_callbacks
+from ._compat import (
+    CallbackSupportMixin,
+    has_callbacks,
+    with_callbacks,
+    without_callbacks,
+)
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._pickles import StampedMixin
-from ._transformer import _TYPES, ContractiveAutoencoderTransformer
+from ._transformer import ContractiveAutoencoderTransformer, _types
 from .engine import finetuning, geometry, inference
-from .engine.batches import as_array, is_out_of_core
+from .engine.batches import RowSubset, as_array, is_out_of_core, take_rows
 from .engine.corruption import CORRUPTIONS, check_corruption
 from .engine.device import resolve_device
 from .engine.distributed import current_group
@@ -188,8 +193,8 @@ class ContractiveAutoencoderClassifier(
     other, −1 turns into a string, which is a class (with a warning). Unlabelled samples
     are of no use to a `~sklearn.frozen.FrozenEstimator`.
 
-    The labelled samples are held in memory, those of a memory map too. A pipeline also
-    holds what each layer but the last computes of all samples.
+    Memory maps are read as by the transformer. Tangents are held in memory, and so is
+    what each layer of a pipeline but the last computes of all samples.
 
     The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
     there is none.
@@ -364,7 +369,8 @@ class ContractiveAutoencoderClassifier(
             self.transformer_ = stack(start) if isinstance(start, Pipeline) else start
             with self._explained_failure(rows):
                 training = self._start(data, rng, precision, device, **numbers)
-                X, y = self._with_labels(X, rows, labelled, labels, data)
+                if has_callbacks(context):
+                    X, y = self._with_labels(X, rows, labelled, labels, data)
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
         if self.verbose:
@@ -385,8 +391,15 @@ class ContractiveAutoencoderClassifier(
     def _validated(self, X, y):
         """Return X, the numbers of the labelled rows and their classes' numbers."""
         check_corruption(self.corruption, self.corruption_level)
+        X = as_array(X)
+        types = _types(X)
         X, y = validate_data(
-            self, as_array(X), as_array(y), accept_sparse="csr", dtype=_TYPES, order="C"
+            self,
+            X,
+            as_array(y),
+            accept_sparse="csr",
+            dtype=types,
+            order="C" if types else None,
         )
         has_label = np.ones(len(y), dtype=bool)
         # An array of strings can't be compared to a number.
@@ -466,12 +479,14 @@ class ContractiveAutoencoderClassifier(
                     f"{self.validation_fraction} can't hold out labelled samples of "
                     f"each class: {error}"
                 ) from error
-        # Rows are copied only where some are left out; those of a large memory map are
-        # in any case, as its batches have an order of their own.
-        if len(parts[0]) == X.shape[0] and not is_out_of_core(X):
+        # Rows are copied only where some are left out.
+        if len(parts[0]) == X.shape[0]:
             return (X, labels, weights[labels]), None
+        if is_out_of_core(X):  # They are read in the order of the file.
+            parts = [np.sort(part) for part in parts]
         data, *held_out = (
-            (X[labelled[part]], labels[part], weights[labels[part]]) for part in parts
+            (take_rows(X, labelled[part]), labels[part], weights[labels[part]])
+            for part in parts
         )
         return data, held_out[0] if held_out else None
 
@@ -483,10 +498,10 @@ class ContractiveAutoencoderClassifier(
         if len(labelled) < rows.shape[0]:
             if hasattr(X, "columns"):  # A data frame stays one, with its names.
                 X = _safe_indexing(X, labelled)
-            elif data[0].shape[0] == len(labelled):
-                X = data[0]
-            else:
+            elif isinstance(data[0], RowSubset) or data[0].shape[0] < len(labelled):
                 X = rows[labelled]
+            else:
+                X = data[0]
         return X, self.classes_[labels]
 
     def _where_to_start(self, X, rng):
@@ -506,7 +521,7 @@ class ContractiveAutoencoderClassifier(
                     "Pipeline of them or a FrozenEstimator of either. Got "
                     f"{self.transformer!r} instead."
                 )
-            transformer._validate_rows(X)
+            transformer._validate_rows(X, dtype=_types(X))
             # Parameters may have been set since it was fitted.
             transformer._validate_params()
             self._check_n_tangents(transformer._fitted_architecture.sizes)
@@ -591,6 +606,8 @@ class ContractiveAutoencoderClassifier(
         wide = transformer.precision == "float64"
         sizes = transformer._fitted_architecture.sizes
         n_tangents = int(self.n_tangents)
+        # They are larger than the rows, which may well be copied.
+        X = X[:] if isinstance(X, RowSubset) else X
         return transformer._map_rows(
             geometry.leading_tangents(n_tangents, seed),
             X.astype(np.float64 if wide else np.float32, copy=False),
@@ -717,9 +734,8 @@ class ContractiveAutoencoderClassifier(
 
     def _map_rows(self, function, X):
         check_is_fitted(self)
-        X = validate_data(
-            self, as_array(X), accept_sparse="csr", dtype=_TYPES, reset=False
-        )
+        X = as_array(X)
+        X = validate_data(self, X, accept_sparse="csr", dtype=_types(X), reset=False)
         sizes = X.shape[1], *(len(bias) for bias in self.intercepts_)
         result = inference.map_rows(
             function,

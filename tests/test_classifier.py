@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 import pickle
 from unittest import SkipTest
 
@@ -117,6 +118,24 @@ def y(X):
 @pytest.fixture
 def pretrained(X, make):
     return make().transformer.fit(X)
+
+
+@pytest.fixture
+def mapped(tmp_path, monkeypatch):
+    """Return a function that writes rows to a file and maps it, read-only.
+
+    Windows have 15 rows, in runs of three.
+    """
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", 15 * 64)
+    monkeypatch.setattr(batches, "_RUN_BYTES", 3 * 64)
+    names = (tmp_path / f"{number}.npy" for number in itertools.count())
+
+    def mapped(X):
+        name = next(names)
+        np.save(name, X)
+        return np.load(name, mmap_mode="r")
+
+    return mapped
 
 
 def same(first, second):
@@ -632,10 +651,13 @@ class Recorder:
         pass
 
 
-@pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame, scipy.sparse.coo_array])
+@pytest.mark.parametrize(
+    "kind", [np.asarray, pd.DataFrame, scipy.sparse.coo_array, "memory map"]
+)
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_callbacks_get_the_labelled_rows(kind, early_stopping, X, y, make):
+def test_callbacks_get_the_labelled_rows(kind, early_stopping, X, y, make, mapped):
     pytest.importorskip("sklearn.callback")
+    kind = mapped if kind == "memory map" else kind
     has_label = np.arange(60) % 3 > 0
     recorder = Recorder()
     model = make(early_stopping=early_stopping).set_callbacks(recorder)
@@ -868,14 +890,39 @@ def test_tensors_are_arrays(X, y, make, pretrained):
     np.testing.assert_array_equal(model.predict(tensor), expected.predict(X))
 
 
-def test_large_memory_maps(X, y, make, pretrained, tmp_path, monkeypatch):
-    # Their batches have an order of their own, and the labels must be in step.
-    np.save(tmp_path / "X.npy", X)
-    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", 1000)
-    assert batches.is_out_of_core(mapped)
+@unconverged
+@pytest.mark.parametrize("dtype", ["f8", ">f4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_memory_maps(order, dtype, X, y, make, pretrained, mapped):
+    X = X.astype(dtype, order=order)
+    settings = {"batch_size": 8, "max_iter": 30, "tol": 0}
+    model = make(FrozenEstimator(pretrained), **settings).fit(mapped(X), y)
+    # An order of its own, and each row with its label.
+    other = clone(model).fit(X, y)
+    assert not same(model, other)
+    loss, other_loss = (cross_entropy(m, X, y).mean() for m in (model, other))
+    assert loss == pytest.approx(other_loss, rel=0.1)
+    expected = model.predict_proba(X.astype("f8"))
+    np.testing.assert_allclose(model.predict_proba(mapped(X)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"early_stopping": True}, {"tangent_weight": 0.1, "n_tangents": 2}],
+    ids=str,
+)
+def test_labelled_rows_of_a_large_memory_map(settings, X, y, make, pretrained, mapped):
+    has_label = np.arange(60) % 3 > 0
+    model = make(FrozenEstimator(pretrained), **settings)
+    some = clone(model).fit(mapped(X), np.where(has_label, y, -1))
+    assert same(some, model.fit(mapped(X[has_label]), y[has_label]))
+
+
+def test_few_labels_in_a_large_memory_map(X, y, make, pretrained, mapped):
+    # So few rows are read once, into memory.
+    y = np.where(np.arange(60) % 4 == 0, y, -1)
     model = make(FrozenEstimator(pretrained))
-    assert same(clone(model).fit(mapped, y), model.fit(X, y))
+    assert same(clone(model).fit(mapped(X), y), model.fit(X, y))
 
 
 # Among other tools

@@ -24,7 +24,9 @@ import warnings
 import numpy as np
 import torch
 
-from skcae import ContractiveAutoencoderTransformer
+from sklearn.frozen import FrozenEstimator
+
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 from skcae.engine import batches
 
 path = sys.argv[1]
@@ -40,8 +42,22 @@ def make(**parameters):
     )
 
 
+def classify(model, X, y):
+    classifier = ContractiveAutoencoderClassifier(
+        FrozenEstimator(model),
+        solver="adam",
+        batch_size=512,
+        max_iter=1,
+        early_stopping=True,
+        random_state=0,
+    )
+    assert len(classifier.fit(X, y).predict(X)) == len(X)
+
+
 small = np.random.default_rng(0).random((600, n_features), dtype=np.float32)
-make(early_stopping=True).fit(small).transform(small)
+model = make(early_stopping=True).fit(small)
+model.transform(small)
+classify(model, small, np.arange(600) % 2)
 
 with open("/proc/self/status") as lines:
     (used,) = [int(line.split()[1]) * 1024 for line in lines if "VmData" in line]
@@ -51,6 +67,9 @@ for dtype in (np.uint8, ">f4", np.float32):
     X = np.memmap(path, dtype, mode="r").reshape(-1, n_features)
     model = make(early_stopping=True).fit(X)
     assert model.transform(X).shape == (len(X), 2)
+    labels = np.arange(len(X)) % 3
+    classify(model, X, labels)
+    classify(model, X, np.where(labels == 2, -1, labels))
 for view in (X[:, 1:], X.reshape(n_features, -1).T):
     model = make().fit(view)
     assert model.transform(view).shape == (len(view), 2)

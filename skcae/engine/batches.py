@@ -4,6 +4,7 @@ Rows are a NumPy array, a SciPy sparse array in CSR format or a `RowSubset`. Nev
 of them than a batch, block or window is copied, cast or made dense at a time.
 """
 
+import math
 import mmap
 
 import numpy as np
@@ -110,6 +111,21 @@ class RowSubset:
         return self.source[self.index[runs] * self.run_rows + offsets]
 
 
+def take_rows(X, index):
+    """Return rows of X: a copy, or a `RowSubset` if that were larger than a window.
+
+    Parameters
+    ----------
+    X : ndarray or CSR array of shape (n_rows, n_features)
+    index : ndarray of int
+        Which rows; of large memory maps they are ascending.
+    """
+    n_bytes = len(index) * X.shape[1] * X.dtype.itemsize
+    if is_out_of_core(X) and n_bytes > _WINDOW_BYTES:
+        return RowSubset(X, index)
+    return X[index]
+
+
 def is_out_of_core(X):
     """Return whether X is a memory map (or a view of one) larger than a window."""
     if isinstance(X, RowSubset):
@@ -118,6 +134,13 @@ def is_out_of_core(X):
     while isinstance(base, np.ndarray):
         base = base.base
     return isinstance(base, mmap.mmap) and X.nbytes > _WINDOW_BYTES
+
+
+def _layout(row_bytes):
+    """Return the number of rows of a run, and of runs of a window."""
+    run_rows = min(max(1, _RUN_BYTES // row_bytes), _RUN_ROWS)
+    window_rows = min(_WINDOW_BYTES // row_bytes, WINDOW_ROWS)
+    return run_rows, max(1, window_rows // run_rows)
 
 
 def _belongs_on(device, X):
@@ -152,6 +175,10 @@ class ShuffledBatches:
     n_batches : int, default=None
         Divide the rows evenly into so many batches, whatever ``batch_size`` is. Some
         are empty if there are fewer rows.
+    in_step_with : ShuffledBatches, default=None
+        Take the rows as these batches of as many others are taken, window by window if
+        need be, so that those that belong together stay together. Both need generators
+        of one seed.
 
     Attributes
     ----------
@@ -161,7 +188,17 @@ class ShuffledBatches:
     n_batches : int
     """
 
-    def __init__(self, X, *, batch_size, dtype, device, generator, n_batches=None):
+    def __init__(
+        self,
+        X,
+        *,
+        batch_size,
+        dtype,
+        device,
+        generator,
+        n_batches=None,
+        in_step_with=None,
+    ):
         self.n_samples, n_features = X.shape
         self._evenly = n_batches is not None
         if self._evenly:
@@ -173,10 +210,11 @@ class ShuffledBatches:
         self.generator = generator
         self._out_of_core = is_out_of_core(X)
         native = X.dtype.newbyteorder("=")
+        # The rows of a run and the runs of a window, if there are windows.
+        self._layout = in_step_with._layout if in_step_with else None
         if self._out_of_core:
-            row_bytes = n_features * native.itemsize
-            n_rows = min(max(1, _WINDOW_BYTES // row_bytes), WINDOW_ROWS)
-            self._window = np.empty((n_rows, n_features), native)
+            self._layout = self._layout or _layout(n_features * native.itemsize)
+            self._window = np.empty((math.prod(self._layout), n_features), native)
         elif isinstance(X, np.ndarray):
             # Otherwise each batch would copy everything.
             X = np.require(X, native, ["C", "A"])
@@ -209,8 +247,7 @@ class ShuffledBatches:
         sizes = self._sizes()
         size = next(sizes)
         start = 0
-        for window in self._windows():
-            order = self._permutation(window.shape[0])
+        for window, order in self._windows():
             if torch.is_tensor(window):
                 order = torch.from_numpy(order)
                 order = copy_without_waiting(
@@ -244,20 +281,25 @@ class ShuffledBatches:
         return order
 
     def _windows(self):
-        """Yield the rows of one epoch, in arrays that are to be shuffled."""
-        if not self._out_of_core:
-            yield self._rows
+        """Yield (array, numbers of its rows in the order to take them) for an epoch."""
+        if self._layout is None:
+            yield self._rows, self._permutation(self.n_samples)
             return
-        run_rows = min(max(1, _RUN_BYTES // self._window[0].nbytes), _RUN_ROWS)
-        window_runs = max(1, len(self._window) // run_rows)
+        run_rows, window_runs = self._layout
         order = self._permutation(-(-self.n_samples // run_rows))
         for first in range(0, len(order), window_runs):
+            runs = np.sort(order[first : first + window_runs])
+            if not self._out_of_core:
+                rows = (runs[:, np.newaxis] * run_rows + np.arange(run_rows)).ravel()
+                rows = rows[rows < self.n_samples]
+                yield self._rows, rows[self._permutation(len(rows))]
+                continue
             stop = 0
-            for run in np.sort(order[first : first + window_runs]):
+            for run in runs:
                 rows = self._rows[run * run_rows : (run + 1) * run_rows]
                 start, stop = stop, stop + len(rows)
                 self._window[start:stop] = rows
-            yield self._window[:stop]
+            yield self._window[:stop], self._permutation(stop)
 
     def _gather(self, window, index, rows):
         """Write the rows that ``index`` names to the rows ``rows`` of the batch."""

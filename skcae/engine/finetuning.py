@@ -354,9 +354,7 @@ class LabelledBatches:
 
     Parameters
     ----------
-    X : ndarray or CSR array of shape (n_samples, n_features)
-        In memory, where the order of `ShuffledBatches` depends only on the number of
-        rows and the seed; that is why equal seeds keep the parts in step.
+    X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
     labels : ndarray of shape (n_samples,)
         Numbers of the classes.
     weights : ndarray of shape (n_samples,)
@@ -374,16 +372,17 @@ class LabelledBatches:
             columns.append(tangents.reshape(len(tangents), -1))
         wide = torch.promote_types(dtype, torch.float32)
         dtypes = [dtype, torch.int64, wide, dtype]
-        self._parts = [
-            ShuffledBatches(
+        self._parts = []
+        for rows, rows_dtype in zip(columns, dtypes, strict=False):
+            part = ShuffledBatches(
                 rows,
                 batch_size=batch_size,
                 dtype=rows_dtype,
                 device=device,
                 generator=make_generator(seed),
+                in_step_with=self._parts[0] if self._parts else None,
             )
-            for rows, rows_dtype in zip(columns, dtypes, strict=False)
-        ]
+            self._parts.append(part)
         self.n_samples = self._parts[0].n_samples
         self.batch_size = self._parts[0].batch_size
 
@@ -401,7 +400,7 @@ class FineTuner(TrainingRun):
     Parameters
     ----------
     architecture : ClassifierArchitecture
-    X : ndarray or CSR array of shape (n_samples, n_features)
+    X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
     labels : ndarray of shape (n_samples,)
         Numbers of the classes, from 0.
     encoder_weights, encoder_biases : list of ndarray

@@ -18,6 +18,7 @@ from skcae.engine.batches import (
     detached,
     is_out_of_core,
     row_blocks,
+    take_rows,
 )
 from skcae.engine.device import make_generator
 
@@ -348,6 +349,17 @@ def test_windows_are_random_runs_in_random_order(source, map_rows_of, monkeypatc
     assert orders[0] != orders[1] != orders[2]
     again = shuffled(map_rows_of(X), batch_size=10)
     assert (torch.cat(epoch(again))[:, 0] // 2).tolist() == orders[0]
+
+
+def test_rows_taken_from_a_memory_map(map_rows_of, small_windows):
+    X = numbered_rows(30)  # of 16 bytes
+    mapped = map_rows_of(X)
+    for n_rows, kind in [(6, np.ndarray), (7, RowSubset)]:
+        index = np.arange(n_rows) * 4
+        taken = take_rows(mapped, index)
+        assert isinstance(taken, kind)
+        np.testing.assert_array_equal(taken[:], X[index])
+        assert isinstance(take_rows(X, index), np.ndarray)
 
 
 def test_windows_of_short_rows(map_rows_of, small_windows, monkeypatch):

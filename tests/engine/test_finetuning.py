@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from skcae.engine import batches as batches_module
 from skcae.engine import finetuning
 from skcae.engine.activations import ACTIVATIONS
+from skcae.engine.batches import is_out_of_core, take_rows
 from skcae.engine.corruption import CORRUPTIONS
 from skcae.engine.device import PRECISIONS, make_generator
 from skcae.engine.finetuning import (
@@ -329,11 +331,25 @@ def test_bfloat16_keeps_losses_and_weights_in_float32(kind, make_batch):
 
 @pytest.mark.parametrize("dtype", sorted(set(PRECISIONS.values()), key=str))
 @pytest.mark.parametrize("with_tangents", [False, True])
-def test_parts_of_batches_stay_together(dtype, with_tangents):
+@pytest.mark.parametrize("source", ["memory", "file", "rows of a file"])
+def test_parts_of_batches_stay_together(
+    source, dtype, with_tangents, tmp_path, monkeypatch
+):
     n_samples = 23
     numbers = np.arange(n_samples)
+    X = np.repeat(numbers[:, None], 5, axis=1).astype(np.float32)
+    if source != "memory":
+        # Windows of three runs of two rows.
+        monkeypatch.setattr(batches_module, "_WINDOW_BYTES", 6 * 20)
+        monkeypatch.setattr(batches_module, "_RUN_BYTES", 2 * 20)
+        between = 1 if source == "file" else 3
+        np.save(tmp_path / "X.npy", np.repeat(X, between, axis=0))
+        X = np.load(tmp_path / "X.npy", mmap_mode="r")
+        if between > 1:
+            X = take_rows(X, between * numbers)
+        assert is_out_of_core(X)
     batches = LabelledBatches(
-        np.repeat(numbers[:, None], 5, axis=1).astype(np.float32),
+        X,
         numbers,
         numbers / 2 + 2**-10,
         np.tile(numbers[:, None, None], (1, 2, 5)) if with_tangents else None,
