@@ -2,9 +2,11 @@
 
 import warnings
 from copy import deepcopy
+from functools import cache, partial
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -13,21 +15,16 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ._compat import (
-    CallbackSupportMixin,
-    has_callbacks,
-    with_callbacks,
-    without_callbacks,
-)
+from ._compat import CallbackSupportMixin, with_callbacks, without_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._pickles import StampedMixin
-from ._transformer import ContractiveAutoencoderTransformer, _types
+from ._transformer import ContractiveAutoencoderTransformer, _types, _validate_data
 from .engine import finetuning, geometry, inference
-from .engine.batches import RowSubset, as_array, is_out_of_core, take_rows
+from .engine.batches import RowSubset, as_array, take_rows
 from .engine.corruption import CORRUPTIONS, check_corruption
-from .engine.device import resolve_device
+from .engine.device import PRECISIONS, resolve_device
 from .engine.distributed import current_group
 from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
@@ -193,8 +190,9 @@ class ContractiveAutoencoderClassifier(
     other, −1 turns into a string, which is a class (with a warning). Unlabelled samples
     are of no use to a `~sklearn.frozen.FrozenEstimator`.
 
-    Memory maps are read as by the transformer. Tangents are held in memory, and so is
-    what each layer of a pipeline but the last computes of all samples.
+    A memory map (``numpy.load(..., mmap_mode="r")``) may be larger than memory. Labels
+    and tangents are held in memory, and so is what each layer of a pipeline but the
+    last computes of all samples.
 
     The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
     there is none.
@@ -369,8 +367,9 @@ class ContractiveAutoencoderClassifier(
             self.transformer_ = stack(start) if isinstance(start, Pipeline) else start
             with self._explained_failure(rows):
                 training = self._start(data, rng, precision, device, **numbers)
-                if has_callbacks(context):
-                    X, y = self._with_labels(X, rows, labelled, labels, data)
+                # Only callbacks that ask for the rows need a copy of them.
+                X = cache(partial(self._labelled_rows, X, rows, labelled, data))
+                y = self.classes_[labels]
                 why = self._run_epochs(training, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
         if self.verbose:
@@ -393,14 +392,8 @@ class ContractiveAutoencoderClassifier(
         check_corruption(self.corruption, self.corruption_level)
         X = as_array(X)
         types = _types(X)
-        X, y = validate_data(
-            self,
-            X,
-            as_array(y),
-            accept_sparse="csr",
-            dtype=types,
-            order="C" if types else None,
-        )
+        order = "C" if types else None
+        X, y = _validate_data(self, X, as_array(y), dtype=types, order=order)
         has_label = np.ones(len(y), dtype=bool)
         # An array of strings can't be compared to a number.
         if y.dtype.kind not in "UST":
@@ -482,18 +475,20 @@ class ContractiveAutoencoderClassifier(
         # Rows are copied only where some are left out.
         if len(parts[0]) == X.shape[0]:
             return (X, labels, weights[labels]), None
-        if is_out_of_core(X):  # They are read in the order of the file.
-            parts = [np.sort(part) for part in parts]
-        data, *held_out = (
-            (take_rows(X, labelled[part]), labels[part], weights[labels[part]])
-            for part in parts
-        )
+
+        def taken(part):
+            rows = take_rows(X, labelled[part])
+            if isinstance(rows, RowSubset):
+                part = np.sort(part)
+            return rows, labels[part], weights[labels[part]]
+
+        data, *held_out = map(taken, parts)
         return data, held_out[0] if held_out else None
 
-    def _with_labels(self, X, rows, labelled, labels, data):
-        """Return what callbacks get: X, whose valid form is ``rows``, and y.
+    def _labelled_rows(self, X, rows, labelled, data):
+        """Return the labelled rows of X for callbacks. The valid form of X is ``rows``.
 
-        ``data`` are the labelled rows that are trained on, with labels and weights.
+        ``data`` are those that are trained on, with labels and weights.
         """
         if len(labelled) < rows.shape[0]:
             if hasattr(X, "columns"):  # A data frame stays one, with its names.
@@ -502,7 +497,7 @@ class ContractiveAutoencoderClassifier(
                 X = rows[labelled]
             else:
                 X = data[0]
-        return X, self.classes_[labels]
+        return X
 
     def _where_to_start(self, X, rng):
         """Return what to start from, its first autoencoder, and whether it is fitted.
@@ -521,7 +516,8 @@ class ContractiveAutoencoderClassifier(
                     "Pipeline of them or a FrozenEstimator of either. Got "
                     f"{self.transformer!r} instead."
                 )
-            transformer._validate_rows(X, dtype=_types(X))
+            with config_context(assume_finite=True):  # That has been checked.
+                transformer._validate_rows(X, dtype=_types(X))
             # Parameters may have been set since it was fitted.
             transformer._validate_params()
             self._check_n_tangents(transformer._fitted_architecture.sizes)
@@ -606,11 +602,10 @@ class ContractiveAutoencoderClassifier(
         wide = transformer.precision == "float64"
         sizes = transformer._fitted_architecture.sizes
         n_tangents = int(self.n_tangents)
-        # They are larger than the rows, which may well be copied.
-        X = X[:] if isinstance(X, RowSubset) else X
         return transformer._map_rows(
             geometry.leading_tangents(n_tangents, seed),
-            X.astype(np.float64 if wide else np.float32, copy=False),
+            X,
+            dtype=PRECISIONS["float64" if wide else "float32"],
             entries_per_row=geometry.tangent_entries(n_tangents, sizes),
         )
 
@@ -735,7 +730,7 @@ class ContractiveAutoencoderClassifier(
     def _map_rows(self, function, X):
         check_is_fitted(self)
         X = as_array(X)
-        X = validate_data(self, X, accept_sparse="csr", dtype=_types(X), reset=False)
+        X = _validate_data(self, X, dtype=_types(X), reset=False)
         sizes = X.shape[1], *(len(bias) for bias in self.intercepts_)
         result = inference.map_rows(
             function,

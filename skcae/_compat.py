@@ -10,8 +10,6 @@ try:
 except ImportError:  # scikit-learn < 1.9: there are no callbacks to support.
 
     class _NoCallbacks:
-        _callbacks = ()
-
         def subcontext(self, **kwargs):
             return self
 
@@ -41,11 +39,6 @@ _OF_CALLBACKS = (
 )
 
 
-def has_callbacks(context):
-    """Return whether there are callbacks to call; there is no public way to know."""
-    return bool(getattr(context, "_callbacks", True))
-
-
 def without_callbacks(estimator):
     """Return a shallow copy of an estimator that knows of no callbacks."""
     estimator = copy.copy(estimator)
@@ -57,7 +50,6 @@ def without_callbacks(estimator):
 __all__ = [
     "CallbackSupportMixin",
     "get_namespace",
-    "has_callbacks",
     "with_callbacks",
     "without_callbacks",
 ]

@@ -17,7 +17,7 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import assert_all_finite, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.random import sample_without_replacement
@@ -97,6 +97,30 @@ def _types(X):
     return None if is_number and X.dtype.itemsize <= 8 else _TYPES
 
 
+def _blocks(X):
+    """Return an iterator over the rows: those of large memory maps block by block."""
+    n_rows = block_rows(X.shape[1]) if is_out_of_core(X) else X.shape[0]
+    return (X[i : i + n_rows] for i in range(0, X.shape[0], n_rows))
+
+
+def _validate_data(estimator, X, *y, **kwargs):
+    """Call scikit-learn's function of that name, for CSR rows too.
+
+    Its check for NaN and infinite values needs as many bytes as float16 has entries, so
+    that large memory maps are checked block by block.
+    """
+    by_block = is_out_of_core(X)
+    result = validate_data(
+        estimator, X, *y, accept_sparse="csr", ensure_all_finite=not by_block, **kwargs
+    )
+    if by_block:
+        for block in _blocks(result[0] if y else result):
+            assert_all_finite(
+                block, estimator_name=type(estimator).__name__, input_name="X"
+            )
+    return result
+
+
 def _array_or_tensor(X):
     """Return X to compute with, and the dtypes that it may have.
 
@@ -126,9 +150,8 @@ def _range(X):
             X = X.copy()
             X.sum_duplicates()
         return X.data.min(initial=0), X.data.max(initial=0)
-    n_rows = block_rows(X.shape[1]) if is_out_of_core(X) else X.shape[0]
-    blocks = (X[i : i + n_rows] for i in range(0, X.shape[0], n_rows))
-    lows, highs = zip(*((block.min(), block.max()) for block in blocks), strict=True)
+    extremes = ((block.min(), block.max()) for block in _blocks(X))
+    lows, highs = zip(*extremes, strict=True)
     return min(lows), max(highs)
 
 
@@ -628,14 +651,8 @@ class ContractiveAutoencoderTransformer(
         self._settings()
         X = as_array(X)
         types = _types(X)
-        X = validate_data(
-            self,
-            X,
-            accept_sparse="csr",
-            dtype=types,
-            order="C" if types else None,
-            reset=not continues,
-        )
+        order = "C" if types else None
+        X = _validate_data(self, X, dtype=types, order=order, reset=not continues)
         _check_range(X, self.loss)
         rng = check_random_state(self.random_state)
         # Training that continues holds out the same rows, so that it is never
@@ -1080,14 +1097,12 @@ class ContractiveAutoencoderTransformer(
 
     def _validate_rows(self, X, *, dtype=_TYPES):
         check_is_fitted(self)
-        return validate_data(
-            self, as_array(X), accept_sparse="csr", dtype=dtype, reset=False
-        )
+        return _validate_data(self, as_array(X), dtype=dtype, reset=False)
 
     def _validate_rows_or_tensor(self, X):
         check_is_fitted(self)
         X, types = _array_or_tensor(X)
-        return validate_data(self, X, accept_sparse="csr", dtype=types, reset=False)
+        return _validate_data(self, X, dtype=types, reset=False)
 
     def _map_rows(self, function, X, **kwargs):
         return inference.map_rows(

@@ -670,6 +670,30 @@ def test_callbacks_get_the_labelled_rows(kind, early_stopping, X, y, make, mappe
         np.testing.assert_array_equal(labels, y[has_label])
 
 
+def test_rows_are_copied_once_and_for_callbacks_that_ask(X, y, make, monkeypatch):
+    pytest.importorskip("sklearn.callback")
+    n_copies = []
+    original = ContractiveAutoencoderClassifier._labelled_rows
+
+    def counted(*args):
+        n_copies.append(1)
+        return original(*args)
+
+    monkeypatch.setattr(ContractiveAutoencoderClassifier, "_labelled_rows", counted)
+
+    class AsksForNothing(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            self.seen.append(context.task_name)
+
+    y = np.where(np.arange(60) % 3 > 0, y, -1)
+    make().set_callbacks(AsksForNothing()).fit(X, y)
+    assert not n_copies
+    recorder = Recorder()
+    make().set_callbacks(recorder).fit(X, y)
+    assert len(recorder.seen) > 2
+    assert len(n_copies) == 1
+
+
 def test_callbacks_see_the_epochs(X, y, make):
     pytest.importorskip("sklearn.callback")
 
@@ -893,12 +917,19 @@ def test_tensors_are_arrays(X, y, make, pretrained):
 @unconverged
 @pytest.mark.parametrize("dtype", ["f8", ">f4"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_large_memory_maps(order, dtype, X, y, make, pretrained, mapped):
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("n_unlabelled", [0, 15])
+def test_large_memory_maps(
+    n_unlabelled, early_stopping, order, dtype, X, y, make, pretrained, mapped
+):
     X = X.astype(dtype, order=order)
+    some = np.where(np.arange(60) < n_unlabelled, -1, y)
     settings = {"batch_size": 8, "max_iter": 30, "tol": 0}
-    model = make(FrozenEstimator(pretrained), **settings).fit(mapped(X), y)
+    model = make(
+        FrozenEstimator(pretrained), early_stopping=early_stopping, **settings
+    ).fit(mapped(X), some)
     # An order of its own, and each row with its label.
-    other = clone(model).fit(X, y)
+    other = clone(model).fit(X, some)
     assert not same(model, other)
     loss, other_loss = (cross_entropy(m, X, y).mean() for m in (model, other))
     assert loss == pytest.approx(other_loss, rel=0.1)
@@ -918,10 +949,14 @@ def test_labelled_rows_of_a_large_memory_map(settings, X, y, make, pretrained, m
     assert same(some, model.fit(mapped(X[has_label]), y[has_label]))
 
 
-def test_few_labels_in_a_large_memory_map(X, y, make, pretrained, mapped):
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_few_labels_in_a_large_memory_map(
+    early_stopping, X, y, make, pretrained, mapped
+):
     # So few rows are read once, into memory.
     y = np.where(np.arange(60) % 4 == 0, y, -1)
-    model = make(FrozenEstimator(pretrained))
+    settings = {"early_stopping": early_stopping, "validation_fraction": 0.3}
+    model = make(FrozenEstimator(pretrained), **settings)
     assert same(clone(model).fit(mapped(X), y), model.fit(X, y))
 
 

@@ -17,6 +17,7 @@ N_FEATURES = 1024
 # of the file, which it can drop at any time, don't count. The first fit and transform
 # load libraries and start threads.
 CODE = """
+import os
 import resource
 import sys
 import warnings
@@ -68,8 +69,9 @@ for dtype in (np.uint8, ">f4", np.float32):
     model = make(early_stopping=True).fit(X)
     assert model.transform(X).shape == (len(X), 2)
     labels = np.arange(len(X)) % 3
+    if dtype != np.uint8:
+        labels[labels == 2] = -1
     classify(model, X, labels)
-    classify(model, X, np.where(labels == 2, -1, labels))
 for view in (X[:, 1:], X.reshape(n_features, -1).T):
     model = make().fit(view)
     assert model.transform(view).shape == (len(view), 2)
@@ -79,6 +81,12 @@ make(early_stopping=True).set_params(batch_size=2**16).fit(narrow)
 make().fit(X)
 make().partial_fit(X)
 model.score(X)
+# Where the sum of float16 is infinite, each number has to be looked at. A byte for each
+# is too much where there are twice as many.
+os.truncate(path, 2 * X.nbytes)
+half = np.memmap(path, np.float16, mode="r+").reshape(-1, n_features)
+half[0, :2] = np.finfo(np.float16).max
+assert np.isfinite(model.transform(half)).all()
 try:
     np.array(X)
     sys.exit("there was no limit")

@@ -112,17 +112,14 @@ class RowSubset:
 
 
 def take_rows(X, index):
-    """Return rows of X: a copy, or a `RowSubset` if that were larger than a window.
+    """Return the rows that ``index`` names, as a copy.
 
-    Parameters
-    ----------
-    X : ndarray or CSR array of shape (n_rows, n_features)
-    index : ndarray of int
-        Which rows; of large memory maps they are ascending.
+    Of a memory map it is a `RowSubset`, and they are in ascending order, if a copy were
+    larger than a window.
     """
     n_bytes = len(index) * X.shape[1] * X.dtype.itemsize
     if is_out_of_core(X) and n_bytes > _WINDOW_BYTES:
-        return RowSubset(X, index)
+        return RowSubset(X, np.sort(index))
     return X[index]
 
 
@@ -178,7 +175,7 @@ class ShuffledBatches:
     in_step_with : ShuffledBatches, default=None
         Take the rows as these batches of as many others are taken, window by window if
         need be, so that those that belong together stay together. Both need generators
-        of one seed.
+        of one seed. A memory map is read as an array then.
 
     Attributes
     ----------
@@ -208,12 +205,12 @@ class ShuffledBatches:
         self.dtype = dtype
         self.device = device
         self.generator = generator
-        self._out_of_core = is_out_of_core(X)
+        self._out_of_core = in_step_with is None and is_out_of_core(X)
         native = X.dtype.newbyteorder("=")
         # The rows of a run and the runs of a window, if there are windows.
         self._layout = in_step_with._layout if in_step_with else None
         if self._out_of_core:
-            self._layout = self._layout or _layout(n_features * native.itemsize)
+            self._layout = _layout(n_features * native.itemsize)
             self._window = np.empty((math.prod(self._layout), n_features), native)
         elif isinstance(X, np.ndarray):
             # Otherwise each batch would copy everything.

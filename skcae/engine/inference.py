@@ -35,10 +35,10 @@ def reconstruction_loss(loss):
 
 
 @isolated
-def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None):
-    """Apply ``function`` to blocks of rows, in float32 if ``X`` is, else in float64.
-
-    A tensor's floating-point format is kept.
+def map_rows(
+    function, architecture, arrays, X, *, device, dtype=None, entries_per_row=None
+):
+    """Apply ``function`` to blocks of rows.
 
     Parameters
     ----------
@@ -47,10 +47,13 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
         row of x.
     architecture : Architecture
     arrays : Parameters of ndarray
-    X : ndarray, CSR array or Tensor of shape (n_samples, n_columns)
+    X : ndarray, CSR array, RowSubset or Tensor of shape (n_samples, n_columns)
         Of numbers in any format; they are converted block by block.
     device : torch.device
         Where to compute; a tensor's rows stay on its own device.
+    dtype : torch.dtype, default=None
+        Where X is no tensor: what to compute in. None is float32 if X is, else float64;
+        a tensor's floating-point format is kept.
     entries_per_row : int, default=None
         Size of the largest intermediate result for one row; None is the widest layer.
 
@@ -65,7 +68,8 @@ def map_rows(function, architecture, arrays, X, *, device, entries_per_row=None)
         wide = torch.float64 if has_float64(device) else torch.float32
         dtype = X.dtype if X.is_floating_point() else wide
     else:
-        dtype = torch.float32 if X.dtype == np.float32 else torch.float64
+        if dtype is None:
+            dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         if dtype == torch.float64 and not has_float64(device):
             device = torch.device("cpu")
     parameters = Parameters(
