@@ -390,10 +390,7 @@ class ContractiveAutoencoderClassifier(
     def _validated(self, X, y):
         """Return X, the numbers of the labelled rows and their classes' numbers."""
         check_corruption(self.corruption, self.corruption_level)
-        X = as_array(X)
-        types = _types(X)
-        order = "C" if types else None
-        X, y = _validate_data(self, X, as_array(y), dtype=types, order=order)
+        X, y = _validate_data(self, as_array(X), as_array(y), order="C")
         has_label = np.ones(len(y), dtype=bool)
         # An array of strings can't be compared to a number.
         if y.dtype.kind not in "UST":
@@ -729,8 +726,7 @@ class ContractiveAutoencoderClassifier(
 
     def _map_rows(self, function, X):
         check_is_fitted(self)
-        X = as_array(X)
-        X = _validate_data(self, X, dtype=_types(X), reset=False)
+        X = _validate_data(self, as_array(X), reset=False)
         sizes = X.shape[1], *(len(bias) for bias in self.intercepts_)
         result = inference.map_rows(
             function,

@@ -106,9 +106,13 @@ def _blocks(X):
 def _validate_data(estimator, X, *y, **kwargs):
     """Call scikit-learn's function of that name, for CSR rows too.
 
-    Its check for NaN and infinite values needs as many bytes as float16 has entries, so
-    that large memory maps are checked block by block.
+    ``dtype`` is `_types` of X unless it is given. Large memory maps stay in the order
+    that they have. The check for NaN and infinite values needs as many bytes as float16
+    has entries, so that they are checked block by block.
     """
+    kwargs.setdefault("dtype", _types(X))
+    if kwargs["dtype"] is None:
+        kwargs.pop("order", None)
     by_block = is_out_of_core(X)
     result = validate_data(
         estimator, X, *y, accept_sparse="csr", ensure_all_finite=not by_block, **kwargs
@@ -649,10 +653,7 @@ class ContractiveAutoencoderTransformer(
     def _validated(self, X, continues):
         """Return the training data, the validation data or None, and the RNG."""
         self._settings()
-        X = as_array(X)
-        types = _types(X)
-        order = "C" if types else None
-        X = _validate_data(self, X, dtype=types, order=order, reset=not continues)
+        X = _validate_data(self, as_array(X), order="C", reset=not continues)
         _check_range(X, self.loss)
         rng = check_random_state(self.random_state)
         # Training that continues holds out the same rows, so that it is never

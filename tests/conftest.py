@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 from skcae import ContractiveAutoencoderTransformer
+from skcae.engine import batches
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,3 +61,21 @@ def make():
         return ContractiveAutoencoderTransformer(**small | parameters)
 
     return make
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Return a function that writes an array to a file and maps it."""
+
+    def mapped(X, mode="r"):
+        np.save(tmp_path / "X.npy", X)
+        return np.load(tmp_path / "X.npy", mmap_mode=mode)
+
+    return mapped
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    """Make windows of 20 rows of 8 float64, of five runs."""
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", 20 * 64)
+    monkeypatch.setattr(batches, "_RUN_BYTES", 4 * 64)

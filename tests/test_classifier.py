@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import itertools
 import pickle
 from unittest import SkipTest
 
@@ -118,24 +117,6 @@ def y(X):
 @pytest.fixture
 def pretrained(X, make):
     return make().transformer.fit(X)
-
-
-@pytest.fixture
-def mapped(tmp_path, monkeypatch):
-    """Return a function that writes rows to a file and maps it, read-only.
-
-    Windows have 15 rows, in runs of three.
-    """
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", 15 * 64)
-    monkeypatch.setattr(batches, "_RUN_BYTES", 3 * 64)
-    names = (tmp_path / f"{number}.npy" for number in itertools.count())
-
-    def mapped(X):
-        name = next(names)
-        np.save(name, X)
-        return np.load(name, mmap_mode="r")
-
-    return mapped
 
 
 def same(first, second):
@@ -655,7 +636,9 @@ class Recorder:
     "kind", [np.asarray, pd.DataFrame, scipy.sparse.coo_array, "memory map"]
 )
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_callbacks_get_the_labelled_rows(kind, early_stopping, X, y, make, mapped):
+def test_callbacks_get_the_labelled_rows(
+    kind, early_stopping, X, y, make, mapped, small_windows
+):
     pytest.importorskip("sklearn.callback")
     kind = mapped if kind == "memory map" else kind
     has_label = np.arange(60) % 3 > 0
@@ -914,14 +897,35 @@ def test_tensors_are_arrays(X, y, make, pretrained):
     np.testing.assert_array_equal(model.predict(tensor), expected.predict(X))
 
 
+def test_large_memory_maps_of_one_run(X, y, make, pretrained, mapped, monkeypatch):
+    # Their rows are shuffled as those of an array are.
+    rows = mapped(X)
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", 1000)
+    assert batches.is_out_of_core(rows)
+    model = make(FrozenEstimator(pretrained))
+    assert same(clone(model).fit(rows, y), model.fit(X, y))
+
+
 @unconverged
 @pytest.mark.parametrize("dtype", ["f8", ">f4"])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("n_unlabelled", [0, 15])
 def test_large_memory_maps(
-    n_unlabelled, early_stopping, order, dtype, X, y, make, pretrained, mapped
+    n_unlabelled,
+    early_stopping,
+    order,
+    dtype,
+    X,
+    y,
+    make,
+    pretrained,
+    mapped,
+    monkeypatch,
 ):
+    # Small enough for 40 rows of float32 to be more than one.
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", 15 * 64)
+    monkeypatch.setattr(batches, "_RUN_BYTES", 3 * 64)
     X = X.astype(dtype, order=order)
     some = np.where(np.arange(60) < n_unlabelled, -1, y)
     settings = {"batch_size": 8, "max_iter": 30, "tol": 0}
@@ -942,7 +946,9 @@ def test_large_memory_maps(
     [{}, {"early_stopping": True}, {"tangent_weight": 0.1, "n_tangents": 2}],
     ids=str,
 )
-def test_labelled_rows_of_a_large_memory_map(settings, X, y, make, pretrained, mapped):
+def test_labelled_rows_of_a_large_memory_map(
+    settings, X, y, make, pretrained, mapped, small_windows
+):
     has_label = np.arange(60) % 3 > 0
     model = make(FrozenEstimator(pretrained), **settings)
     some = clone(model).fit(mapped(X), np.where(has_label, y, -1))
@@ -951,7 +957,7 @@ def test_labelled_rows_of_a_large_memory_map(settings, X, y, make, pretrained, m
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_few_labels_in_a_large_memory_map(
-    early_stopping, X, y, make, pretrained, mapped
+    early_stopping, X, y, make, pretrained, mapped, small_windows
 ):
     # So few rows are read once, into memory.
     y = np.where(np.arange(60) % 4 == 0, y, -1)

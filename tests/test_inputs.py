@@ -199,17 +199,6 @@ def test_sparse_rows_in_pipelines_and_searches(sparse_X, make):
 # Memory maps
 
 
-@pytest.fixture
-def mapped(tmp_path):
-    """Return a function that writes an array to a file and maps it."""
-
-    def mapped(X, mode="r"):
-        np.save(tmp_path / "X.npy", X)
-        return np.load(tmp_path / "X.npy", mmap_mode=mode)
-
-    return mapped
-
-
 @cases
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
 def test_small_memory_maps_are_arrays(mode, parameters, mapped, X, make):
@@ -219,13 +208,6 @@ def test_small_memory_maps_are_arrays(mode, parameters, mapped, X, make):
     for method in METHODS:
         assert_array_equal(getattr(model, method)(rows), getattr(model, method)(X))
     assert_array_equal(rows, X)
-
-
-@pytest.fixture
-def small_windows(monkeypatch):
-    """Make windows of 20 rows of 8 float64, of five runs."""
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", 20 * 64)
-    monkeypatch.setattr(batches, "_RUN_BYTES", 4 * 64)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])

@@ -24,7 +24,6 @@ import warnings
 
 import numpy as np
 import torch
-
 from sklearn.frozen import FrozenEstimator
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
