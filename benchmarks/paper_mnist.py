@@ -171,7 +171,7 @@ class Study:
     def __init__(self, args):
         self.n_hidden, self.epochs = args.hidden, args.epochs
         self.fine_tuning_epochs = args.fine_tuning_epochs
-        self.folder = args.output
+        self.device, self.folder = args.device, args.output
         X, y = load_mnist(args.data)
         if args.quick:  # as large a test set as before, from the images behind
             X, y = (
@@ -227,6 +227,7 @@ class Study:
         return ContractiveAutoencoderTransformer(
             self.n_hidden,
             max_iter=parameters.pop("max_iter", self.epochs),
+            device=self.device,
             random_state=seed,
             **AUTOENCODER,
             **parameters,
@@ -258,6 +259,7 @@ class Study:
                 batch_size=int(np.clip(n_labels // 16, 16, 128)),
                 # Few labels make few steps an epoch.
                 max_iter=self.fine_tuning_epochs * (1 if n_labels == ALL else 5),
+                device=self.device,
                 random_state=seed,
                 **fine_tuning,
             ).set_callbacks(best)
@@ -471,6 +473,7 @@ def main():
     parser.add_argument(
         "--corrupt", action="store_true", help="fine-tune on noisy images"
     )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="of PyTorch; default all cores")
     parser.add_argument(
         "--quick", action="store_true", help="few rows, units and epochs"

@@ -6,6 +6,10 @@ import os
 # setting, so it comes before every other import.
 os.environ["SCIPY_ARRAY_API"] = "1"
 
+# With device="auto" the tests, and the processes that they start, are of the CPU on any
+# machine. For those in test_gpu.py, name a GPU: CUDA_VISIBLE_DEVICES=0 pytest ...
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 import numpy as np
 import pytest
 import torch

@@ -2,8 +2,9 @@
 
 ``CORRUPTIONS`` is the only list of corruptions: the tests read it. To add one, add one
 entry: a function ``corrupt(x, level, out, generator)`` that fills ``out`` with a
-corrupted copy of the batch x, of the same shape, and returns it. It draws on the CPU
-and never in ``out``'s precision, so that draws depend on the generator alone.
+corrupted copy of the batch x, of the same shape, and returns it. It draws on the
+generator's device and never in ``out``'s precision, so that draws depend on the
+generator alone.
 """
 
 import torch
@@ -22,15 +23,14 @@ def fill_normal(out, scale, generator):
     scale : float
         Standard deviation, >= 0.
     generator : torch.Generator
-        On the CPU.
 
     Returns
     -------
     out : Tensor
     """
-    if out.dtype == torch.float32 and out.device.type == "cpu":
+    if out.dtype == torch.float32 and out.device.type == generator.device.type:
         return out.normal_(0, scale, generator=generator)
-    draws = torch.empty(out.shape, dtype=torch.float32, device="cpu")
+    draws = torch.empty(out.shape, dtype=torch.float32, device=generator.device)
     return copy_without_waiting(draws.normal_(0, scale, generator=generator), out)
 
 
@@ -48,7 +48,6 @@ def gaussian(x, level, out, generator):
     out : Tensor of shape (n_samples, n_features)
         Not x.
     generator : torch.Generator
-        On the CPU.
 
     Returns
     -------
@@ -71,7 +70,6 @@ def masking(x, level, out, generator):
     out : Tensor of shape (n_samples, n_features)
         Not x.
     generator : torch.Generator
-        On the CPU.
 
     Returns
     -------
@@ -79,11 +77,12 @@ def masking(x, level, out, generator):
     """
     # Drawing is what takes the time. Four features share the 64 bits of one draw, which
     # is three to seven times as fast as a uniform number or `bernoulli_` for each.
-    words = torch.empty(-(-out.numel() * _BITS // 64), dtype=torch.int64, device="cpu")
+    n_words = -(-out.numel() * _BITS // 64)
+    words = torch.empty(n_words, dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
     bits = words.view(torch.int16)[: out.numel()].view(out.shape)
     threshold = min(round(level * 2**_BITS), 2**_BITS - 1) - 2 ** (_BITS - 1)
-    if out.device.type == "cpu":
+    if out.device == bits.device:
         torch.ge(bits, threshold, out=out)
     else:
         copy_without_waiting(bits >= threshold, out)
@@ -115,7 +114,6 @@ def make_corruption(name, level, shape, *, dtype, device, generator):
     dtype, device
         Of the batches.
     generator : torch.Generator
-        On the CPU.
 
     Returns
     -------

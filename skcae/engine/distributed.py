@@ -49,9 +49,9 @@ class OneProcess:
     def n_batches(self, n_samples, batch_size):
         """Return None: batches have ``batch_size`` rows, but for the last one."""
 
-    def steps(self, gradient, batches, corrupt):
+    def steps(self, evaluate, gradient, batches):
         for batch in batches:
-            yield torch.stack(gradient(corrupt(batch), batch))
+            yield torch.stack(evaluate(batch))
 
 
 ALONE = OneProcess()
@@ -221,7 +221,7 @@ class ManyProcesses:
         # Each step has at least one row of the largest shard: none is empty.
         return min(-(-sum(sizes) // batch_size), max(sizes))
 
-    def steps(self, gradient, batches, corrupt):
+    def steps(self, evaluate, gradient, batches):
         """Yield the summed terms of each batch of one epoch, of all ranks together.
 
         ``gradient.gradient`` is then the gradient of the batch's mean objective. A
@@ -229,10 +229,11 @@ class ManyProcesses:
 
         Parameters
         ----------
+        evaluate : callable
+            Computes ``gradient`` on a batch of this rank, and returns its terms.
         gradient : FlatGradient
         batches : iterable
             Of ``n_batches`` batches, a number that is the same on all ranks.
-        corrupt : callable
         """
         sizes = [len(gradient.flat), gradient.n_terms, 1, 1]
         message = gradient.flat.new_zeros(sum(sizes))
@@ -246,13 +247,12 @@ class ManyProcesses:
                 try:
                     self._handle_signals()
                     batch = next(own_batches)
-                    x = corrupt(batch)
-                    if len(x):
+                    if len(batch):
                         # The gradient of weight decay has weight n too: it is
                         # that of the mean objective all the same.
-                        torch.stack(gradient(x, batch), out=terms)
-                        torch.mul(gradient.gradient, len(x), out=weighted)
-                        n = len(x)
+                        torch.stack(evaluate(batch), out=terms)
+                        torch.mul(gradient.gradient, len(batch), out=weighted)
+                        n = len(batch)
                 except BaseException as error:
                     problem = error
             if n == 0:

@@ -143,7 +143,6 @@ def draw_class_probes(output, generator):
     output : Tensor of shape (n_samples, n_classes)
         The class probabilities o.
     generator : torch.Generator
-        On the CPU.
 
     Returns
     -------
@@ -475,12 +474,14 @@ class FineTuner(TrainingRun):
             [torch.zeros(n_classes, dtype=wide, device="cpu")],
         )
         flat = architecture.flatten(parameters).to(device)
+        # Not that of the order, nor that of one another.
+        noise, probes = (make_generator(seed + i, device) for i in (1, 2))
         kind = ClosedFormGradient if tangents is None else AutogradGradient
         self.gradient = kind(
             architecture,
             flat,
             tangent_weight=tangent_weight,
-            generator=make_generator(seed + 2),  # not that of order or corruption
+            generator=probes,
             alpha=alpha,
             batch_size=self.batches.batch_size,
             dtype=dtype,
@@ -488,11 +489,8 @@ class FineTuner(TrainingRun):
         self.optimizer = OPTIMIZERS[optimizer](
             architecture, flat, self.gradient.gradient, learning_rate
         )
-        self._corrupt = self._corruption(
-            corruption,
-            corruption_level,
-            make_generator(seed + 1),  # not that of the order
-        )
+        self._corrupt = self._corruption(corruption, corruption_level, noise)
+        self._generators = noise, probes
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `training.train`."""
@@ -502,6 +500,7 @@ class FineTuner(TrainingRun):
             self.batches,
             lambda batch: self._corrupt(batch.x),
             EpochReport,
+            generators=self._generators,
         )
 
     @isolated

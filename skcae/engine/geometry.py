@@ -67,6 +67,7 @@ def tangent_bases(n_components):
 # of Σ ‖J u‖² below which a sample's own iterations end, and their largest number.
 _OVERSAMPLING = 4
 _N_SHARED = 3
+_N_SHARED_ON_GPU = 32  # at most: cuSOLVER decomposes larger matrices one by one
 _N_SHARED_ITERATIONS = 3
 _GROWTH = 0.003
 _N_ITERATIONS = 8
@@ -141,6 +142,8 @@ def leading_tangents(n_components, seed):
             for weight, d in zip(parameters.encoder_weights, diagonals, strict=True)
         ]
         n_own, n_shared = _n_vectors(n_components, architecture.sizes)
+        if x.is_cuda:
+            n_shared = max(n_own, min(n_shared, _N_SHARED_ON_GPU))
         shape = (1, n_shared, x.shape[1])
         vectors = torch.randn(
             shape, generator=generator, dtype=torch.float64, device="cpu"

@@ -7,9 +7,12 @@ two vectors of shape (n_parameters,), which it reads and updates in place at eac
 dict of the tensors that it keeps from one step to the next.
 """
 
+from functools import partial
+
 import torch
 
 from .products import fastest_product, pytorch_product
+from .replay import replayed
 
 
 class Adam:
@@ -73,30 +76,51 @@ class Muon:
         self.memory = {"momentum": self.momentum, **self.biases.memory}
         shapes = architecture.weight_shapes()
         sizes = [torch.Size(shape).numel() for shape in shapes]
-        self._blocks = [
-            (
-                weight.view(shape),
-                direction.view(shape),
-                fastest_product(weight, (min(shape), *shape)),
-            )
-            for weight, direction, shape in zip(
-                parameters[:n_weights].split(sizes),
-                self.direction.split(sizes),
-                shapes,
-                strict=True,
-            )
+        self._weights, directions = (
+            [
+                block.view(shape)
+                for block, shape in zip(flat.split(sizes), shapes, strict=True)
+            ]
+            for flat in (parameters[:n_weights], self.direction)
+        )
+        products = [
+            fastest_product(weight, (min(weight.shape), *weight.shape))
+            for weight in self._weights
         ]
+        self._find_directions = replayed(
+            partial(
+                _find_directions,
+                self.gradient,
+                self.momentum,
+                self.direction,
+                directions,
+                products,
+            ),
+            parameters.device,
+        )
 
     def step(self):
         """Update the parameters."""
-        self.momentum.lerp_(self.gradient, 1 - _MOMENTUM)
-        # Nesterov's look ahead.
-        torch.lerp(self.gradient, self.momentum, _MOMENTUM, out=self.direction)
-        for weight, direction, product in self._blocks:
+        directions = self._find_directions()
+        for weight, direction in zip(self._weights, directions, strict=True):
             size = _STEP_SIZE * self.learning_rate * max(weight.shape) ** 0.5
-            weight.sub_(orthogonalize(direction, product).mul_(size))
+            weight.sub_(direction.mul_(size))
         self.biases.learning_rate = self.learning_rate
         self.biases.step()
+
+
+def _find_directions(gradient, momentum, direction, directions, products):
+    """Return the orthogonal matrices along which weights go, from flat vectors.
+
+    ``directions`` are views of ``direction``, one for each weight.
+    """
+    momentum.lerp_(gradient, 1 - _MOMENTUM)
+    # Nesterov's look ahead.
+    torch.lerp(gradient, momentum, _MOMENTUM, out=direction)
+    return [
+        orthogonalize(matrix, product)
+        for matrix, product in zip(directions, products, strict=True)
+    ]
 
 
 _MOMENTUM = 0.95

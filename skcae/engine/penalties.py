@@ -82,7 +82,6 @@ def projected_contraction(
     n_projections : int
         At least 1. The estimate is exact from ``n_hidden`` on.
     generator : torch.Generator
-        On the CPU, so that draws don't depend on the device.
     encoding : tuple, default=None
 
     Returns
@@ -251,10 +250,10 @@ def _draw_probes(d, n_probes, generator):
     """
     n_samples, n_hidden = d.shape
     n_probes = min(n_probes, n_hidden)
-    options = {"generator": generator, "device": "cpu"}
+    options = {"generator": generator, "device": generator.device}
     signs = torch.randint(0, 2, (n_samples, 1, n_hidden), dtype=torch.int8, **options)
     part = torch.randperm(n_hidden, **options) % n_probes
-    parts = part == torch.arange(n_probes, device="cpu")[:, None]
+    parts = part == torch.arange(n_probes, device=part.device)[:, None]
     signs, parts = (
         copy_without_waiting(values, d.new_empty(values.shape))
         for values in (2 * signs - 1, parts)

@@ -15,6 +15,7 @@ from .network import Parameters, decode, encode, initialise
 from .objective import make_gradient, objective
 from .optimizer import OPTIMIZERS
 from .penalties import entries_per_row
+from .replay import replayed
 
 # Of data that don't vary, sums of losses differ by no more than this part of them.
 _NO_SPREAD = 1e-5
@@ -44,11 +45,11 @@ class EpochReport(NamedTuple):
 
 @isolated
 def _train_one_epoch(
-    gradient, optimizer, batches, corrupt, report_type, group, n_samples
+    evaluate, gradient, optimizer, batches, report_type, group, n_samples
 ):
     sums = []
     with threads_for(gradient.work):
-        for terms in group.steps(gradient, batches, corrupt):
+        for terms in group.steps(evaluate, gradient, batches):
             sums.append(terms)
             optimizer.step()
     last = torch.stack([gradient.weight_decay(), gradient.flat.sum()]).to(sums[0])
@@ -74,6 +75,7 @@ def train(
     corrupt,
     report_type=EpochReport,
     group=ALONE,
+    generators=(),
 ):
     """Minimise the objective by mini-batch steps.
 
@@ -92,6 +94,8 @@ def train(
         A named tuple of the gradient's terms and "objective".
     group : OneProcess or ManyProcesses, default=ALONE
         Who trains together, each with batches of its own.
+    generators : sequence of torch.Generator, default=()
+        Those from which the gradient and ``corrupt`` draw.
 
     Yields
     ------
@@ -104,10 +108,13 @@ def train(
     FloatingPointError
         If the objective or a parameter became infinite or NaN.
     """
+    evaluate = replayed(
+        lambda batch: gradient(corrupt(batch), batch), gradient.flat.device, generators
+    )
     n_samples = sum(group.gather(batches.n_samples))
     while True:
         yield _train_one_epoch(
-            gradient, optimizer, batches, corrupt, report_type, group, n_samples
+            evaluate, gradient, optimizer, batches, report_type, group, n_samples
         )
 
 
@@ -242,6 +249,10 @@ class Trainer(TrainingRun):
         self.learning_rate = learning_rate
         self.group = group
         self.generator = make_generator(group.gather(seed)[0] + group.rank)
+        # What a step draws from.
+        self._draws = self.generator
+        if device.type == "cuda":
+            self._draws = make_generator(0, device)  # seeded in each epoch
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
         check_weights(wide, lam=lam, gamma=gamma, alpha=alpha)
@@ -283,22 +294,30 @@ class Trainer(TrainingRun):
             gamma=gamma,
             sigma=sigma,
             n_projections=n_projections,
-            generator=self.generator,
+            generator=self._draws,
         )
         self.optimizer = OPTIMIZERS[optimizer](
             architecture, flat, self.gradient.gradient, learning_rate
         )
-        self._corrupt = self._corruption(corruption, corruption_level, self.generator)
+        self._corrupt = self._corruption(corruption, corruption_level, self._draws)
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `train`."""
-        return train(
+        epochs = train(
             self.gradient,
             self.optimizer,
             self.batches,
             self._corrupt,
             group=self.group,
+            generators=[self._draws],
         )
+        while True:
+            if self._draws is not self.generator:
+                # So that the state of the one between epochs is that of both.
+                ahead = make_generator(0).set_state(self.generator.get_state())
+                seed = torch.randint(2**62, (), generator=ahead, device="cpu")
+                self._draws.manual_seed(seed.item())
+            yield next(epochs)
 
     @isolated
     def mean_objective(self, X):
@@ -311,7 +330,7 @@ class Trainer(TrainingRun):
         """
         flat = self.gradient.flat
         parameters = self.architecture.view(flat)
-        generator = make_generator(0)
+        generator = make_generator(0, flat.device)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
         n_rows = block_rows(entries_per_row(self.architecture))
         blocks = row_blocks(X, dtype=flat.dtype, device=flat.device, n_rows=n_rows)

@@ -112,7 +112,9 @@ def test_probabilities_and_logits(sizes, activation, make_batch):
 def test_terms_are_those_of_the_formulas(sizes, activation, make_batch):
     architecture, flat, batch = make_batch(sizes, activation)
     parameters = architecture.view(flat)
-    cross_entropy, tangent = finetuning.objective(architecture, parameters, batch)
+    cross_entropy, tangent = finetuning.objective(
+        architecture, parameters, batch, make_generator(0)
+    )
     expected = -output(architecture, parameters, batch.x).log()
     torch.testing.assert_close(
         cross_entropy, expected.gather(1, batch.labels)[:, 0], rtol=1e-10, atol=1e-10
@@ -152,6 +154,7 @@ def test_gradient_of_the_written_out_objective(activation, tangent_weight, make_
         architecture,
         flat,
         tangent_weight=tangent_weight,
+        generator=make_generator(0),
         alpha=0.1,
         batch_size=7,
         dtype=torch.float64,
