@@ -95,10 +95,11 @@ class Race:
 
     def __init__(self, names, device, pause):
         self.pause = pause
-        self.workers, self.errors = {}, {}
-        for name in names:
+        self.workers = {name: Worker(name, device, SEED) for name in names}
+        self.errors = {}
+        for name in names:  # They import their libraries side by side.
             with self.dropping_out(name):
-                self.workers[name] = Worker(name, device, SEED)
+                self.workers[name].wait_until_ready()
 
     def dropping_out(self, name):
         return _DroppingOut(self, name)

@@ -12,8 +12,8 @@ from problem import LAM, cross_entropy, load_data, load_labels, objective
 class Worker:
     """The near end of the pipe.
 
-    Its methods are those of `_Station`. Each raises RuntimeError where the far end
-    failed.
+    Its methods are those of `_Station`, after `wait_until_ready`. Each raises
+    RuntimeError where the far end failed.
     """
 
     def __init__(self, contender, device, seed):
@@ -24,6 +24,9 @@ class Worker:
         )
         self._process.start()
         far_end.close()
+
+    def wait_until_ready(self):
+        """Wait until the contender is made."""
         self._receive()
 
     def _receive(self):
