@@ -14,6 +14,7 @@ from skcae.engine.device import (
     resolve_device,
     threads_for,
 )
+from skcae.engine.replay import replayed
 
 
 @pytest.fixture
@@ -107,6 +108,21 @@ def test_generator_leaves_the_global_one_alone():
     torch.rand(3, generator=generator)
     assert generator.device.type == "cpu"
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["cpu", "mps"])
+def test_a_generator_of_other_devices_is_on_the_cpu(name):
+    generator = make_generator(3, torch.device(name))
+    assert generator.device.type == "cpu"
+    assert generator.initial_seed() == 3
+
+
+@pytest.mark.parametrize("name", ["cpu", "mps"])
+def test_nothing_is_recorded_but_on_a_gpu_of_cuda(name):
+    def function():
+        raise NotImplementedError
+
+    assert replayed(function, torch.device(name)) is function
 
 
 def test_isolated_functions_make_ordinary_tensors(torch_setting):
