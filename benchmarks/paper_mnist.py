@@ -15,7 +15,8 @@ down before the test images are looked at, once for each seed, and never chosen 
 All of it is in ``paper_mnist.json``: a script that is started again goes on from
 there, whichever parts (``--models``, ``--labels``, ``--seeds``) it is asked for, and
 prints the table of all of them. Pretrained encoders and fine-tuned classifiers are kept
-beside it. Take another ``--output`` for another start, or where the library changed.
+beside it. Take another ``--output`` for another start or device, or where the library
+changed.
 
 It takes hours; ``--quick`` shows that all of it runs.
 """

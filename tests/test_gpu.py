@@ -1,6 +1,7 @@
 """On a GPU: the same answers, and no waiting for it within an epoch."""
 
-import itertools
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import numpy as np
@@ -13,13 +14,18 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.estimator_checks import check_estimator
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
-from skcae.engine import batches, optimizer, training
+from skcae.engine import batches, optimizer, replay, training
 from skcae.engine.corruption import CORRUPTIONS
 from skcae.engine.device import make_generator
-from skcae.engine.finetuning import ClassifierArchitecture, FineTuner
+from skcae.engine.finetuning import (
+    ClassifierArchitecture,
+    FineTuner,
+    draw_class_probes,
+)
 from skcae.engine.network import Architecture
 from skcae.engine.objective import make_gradient
 from skcae.engine.optimizer import OPTIMIZERS
+from skcae.engine.penalties import contraction, projected_contraction
 from skcae.engine.replay import replayed
 from skcae.engine.training import Trainer
 
@@ -38,7 +44,12 @@ DRAWS = [
     ((20, 8, 4), {"n_projections": 2}),
     ((20, 8, 4), {"n_projections": 2, "gamma": 1.0, "sigma": 0.1}),
 ]
-STEPS = [((20, 8), {}), ((20, 8, 4), {}), *DRAWS]
+STEPS = [
+    ((20, 8), {"alpha": 0.01}),
+    ((20, 8), {"precision": "bfloat16"}),
+    ((20, 8, 4), {"alpha": 0.01, "n_projections": None}),
+    *DRAWS,
+]
 
 
 @pytest.fixture(params=[True, False], ids=["resident", "batch by batch"])
@@ -46,6 +57,12 @@ def _placement(request, monkeypatch):
     """Let the rows lie on the device, or come there batch by batch."""
     if not request.param:
         monkeypatch.setattr(batches, "_belongs_on", lambda device, X: False)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    """Record at the second call, so that a few epochs do."""
+    monkeypatch.setattr(replay, "_N_CALLS_BEFORE", 1)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +73,7 @@ def rows():
 
 @pytest.fixture
 def make_trainer(rows):
-    """Return a function that makes a trainer, or one for fine-tuning, on the GPU."""
+    """Return a function that makes a trainer on the GPU."""
 
     def make_trainer(sizes, optimizer="adam", tied=True, **parameters):
         return Trainer(
@@ -66,11 +83,10 @@ def make_trainer(rows):
             lam=0.1,
             learning_rate=1e-3,
             batch_size=64,
-            precision="float32",
             device=torch.device("cuda"),
             seed=0,
             optimizer=optimizer,
-            **parameters,
+            **{"precision": "float32", **parameters},
         )
 
     return make_trainer
@@ -128,6 +144,20 @@ def test_a_fit_is_that_of_the_cpu(parameters, X, make):
     assert_allclose(gpu.transform(X), cpu.transform(X), rtol=1e-6, atol=1e-8)
     assert type(gpu.encoder_coefs_[0]) is np.ndarray
     assert_allclose(gpu.set_params(device="cpu").transform(X), cpu.transform(X), 1e-6)
+
+
+def test_threads_fit_side_by_side(X, make):
+    def fitted(solver):
+        model = make(device="cuda", corruption="gaussian", solver=solver, max_iter=30)
+        return model.set_params(**ENDLESS).fit(X).loss_curve_
+
+    solvers = ["adam", "muon"] * 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        expected = list(map(fitted, solvers))
+        with ThreadPoolExecutor(4) as threads:
+            actual = list(threads.map(fitted, solvers))
+    assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_a_fit_goes_on_where_another_device_stopped(X, make):
@@ -236,9 +266,42 @@ def test_corruption_drawn_on_the_gpu_has_its_level(name):
     assert abs(torch.corrcoef(pair)[0, 1]) < 0.02
 
 
-def first_epochs(run, n=4):
-    """Return the reports of the first epochs and the parameters after them."""
-    reports = list(itertools.islice(run.epochs(), n))
+@pytest.mark.parametrize("n_projections", [1, 3])
+def test_projections_drawn_on_the_gpu_are_unbiased(n_projections, rows):
+    architecture = Architecture((20, 8, 4))
+    generator = make_generator(0, torch.device("cuda"))
+    size = (architecture.n_parameters(),)
+    flat = torch.randn(size, dtype=torch.float64, device="cuda", generator=generator)
+    parameters = architecture.view(flat)
+    x = torch.tensor(rows[:5], dtype=torch.float64, device="cuda")
+    exact = contraction(architecture, parameters, x)
+    many = x.repeat_interleave(20_000, dim=0)
+    estimates = projected_contraction(
+        architecture, parameters, many, n_projections, generator
+    ).view(5, -1)
+    error = estimates.std(dim=1) / estimates.shape[1] ** 0.5
+    assert ((estimates.mean(dim=1) - exact).abs() < 5 * error).all()
+    assert (error > 0).all()
+
+
+def test_class_probes_drawn_on_the_gpu_are_unbiased():
+    generator = make_generator(0, torch.device("cuda"))
+    z = torch.tensor([0.3, -1.0, 2.0, 0.0, 0.5], dtype=torch.float64, device="cuda")
+    probes = draw_class_probes(z.softmax(0).expand(50_000, 5), generator)
+    mean = torch.einsum("npi,npj->ij", probes, probes) / len(probes)
+    expected = torch.eye(5, device="cuda", dtype=torch.float64) - 1 / 5
+    torch.testing.assert_close(mean, expected, rtol=0, atol=0.02)
+
+
+def first_epochs(run, numbers=range(4)):
+    """Return the reports of some epochs and the parameters after them.
+
+    The learning rate falls from one to the next.
+    """
+    epochs, reports = run.epochs(), []
+    for number in numbers:
+        run.scale_learning_rate(0.5**number)
+        reports.append(next(epochs))
     return reports, run.gradient.flat.cpu()
 
 
@@ -269,14 +332,16 @@ def test_replayed_fine_tuning_is_the_same(parameters, make_fine_tuner, monkeypat
     torch.testing.assert_close(replays[1], steps[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("_placement")
+@pytest.mark.parametrize("name", ["adam", "muon"])
 @pytest.mark.parametrize("sizes, parameters", DRAWS, ids=str)
-def test_training_goes_on_with_the_same_draws(sizes, parameters, make_trainer):
-    whole = first_epochs(make_trainer(sizes, **parameters))
-    first = make_trainer(sizes, **parameters)
-    reports, _ = first_epochs(first, 2)
-    second = make_trainer(sizes, arrays=first.arrays(), **parameters)
+def test_training_goes_on_with_the_same_draws(sizes, parameters, name, make_trainer):
+    whole = first_epochs(make_trainer(sizes, name, **parameters))
+    first = make_trainer(sizes, name, **parameters)
+    reports, _ = first_epochs(first, range(2))
+    second = make_trainer(sizes, name, arrays=first.arrays(), **parameters)
     second.restore(first.state())
-    more, flat = first_epochs(second, 2)
+    more, flat = first_epochs(second, range(2, 4))
     assert_allclose(reports + more, whole[0], rtol=1e-5)
     torch.testing.assert_close(flat, whole[1], rtol=1e-4, atol=1e-5)
 

@@ -157,8 +157,8 @@ class ShuffledBatches:
     A batch is valid until the next one is asked for; they share one buffer.
 
     Their order is a random permutation of all rows, the same whatever the format and
-    the device; but large memory maps (`is_out_of_core`) are read window by window, and
-    shuffled within them.
+    the device, if nothing else draws from the generator; but large memory maps
+    (`is_out_of_core`) are read window by window, and shuffled within them.
 
     Parameters
     ----------

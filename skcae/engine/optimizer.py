@@ -101,8 +101,9 @@ class Muon:
 
     def step(self):
         """Update the parameters."""
-        directions = self._find_directions()
-        for weight, direction in zip(self._weights, directions, strict=True):
+        for weight, direction in zip(
+            self._weights, self._find_directions(), strict=True
+        ):
             size = _STEP_SIZE * self.learning_rate * max(weight.shape) ** 0.5
             weight.sub_(direction.mul_(size))
         self.biases.learning_rate = self.learning_rate
@@ -110,17 +111,15 @@ class Muon:
 
 
 def _find_directions(gradient, momentum, direction, directions, products):
-    """Return the orthogonal matrices along which weights go, from flat vectors.
+    """Yield the orthogonal matrices along which the weights go, one after the other.
 
     ``directions`` are views of ``direction``, one for each weight.
     """
     momentum.lerp_(gradient, 1 - _MOMENTUM)
     # Nesterov's look ahead.
     torch.lerp(gradient, momentum, _MOMENTUM, out=direction)
-    return [
-        orthogonalize(matrix, product)
-        for matrix, product in zip(directions, products, strict=True)
-    ]
+    for matrix, product in zip(directions, products, strict=True):
+        yield orthogonalize(matrix, product)
 
 
 _MOMENTUM = 0.95

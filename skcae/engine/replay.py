@@ -5,24 +5,36 @@ recording takes one call, whatever the number of operations.
 """
 
 import gc
+import threading
+import weakref
 from contextlib import contextmanager
 
 import torch
+
+# A recording takes as long as some tens of calls, which it then saves.
+_N_CALLS_BEFORE = 20
+
+# Only one recording may be under way, and no replay beside it.
+_lock = threading.RLock()
+
+# Streams to record on, by device: those that no recordings have been made on which are
+# still in use. PyTorch keeps memory for each stream, and older recordings of the same
+# stream may lose theirs with the first of them that is deleted.
+_idle_streams = {}
 
 
 def replayed(function, device, generators=()):
     """Return a function that does on the device what ``function`` does.
 
-    On a GPU its work is recorded at the second call with the same tensors, by address
-    and shape; at each call after the first one it is replayed. On other devices it is
-    ``function`` itself.
+    On a GPU its work is recorded after some calls with the same tensors, by address and
+    shape, and replayed from then on. On other devices it is ``function`` itself.
 
     Parameters
     ----------
     function : callable
         Takes tensors, or a named tuple of some. It always does the same with them and
-        with other memory that it owns, never waits for the device, and returns tensors.
-        They may be overwritten by the next call.
+        with other memory that it owns, never waits for the device, and returns an
+        iterable of tensors. They may be overwritten by the next call.
     device : torch.device
     generators : sequence of torch.Generator, default=()
         Those that ``function`` draws from, all on ``device``.
@@ -37,39 +49,54 @@ class _Replayed:
         self._function = function
         self._device = device
         self._generators = generators
+        self._n_calls = {}
         self._recordings = {}
+        idle = _idle_streams.setdefault(device, [])
+        self._stream = idle.pop() if idle else torch.cuda.Stream(device)
+        weakref.finalize(self, idle.append, self._stream)
+        # All recordings share the memory of their intermediate results.
+        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, *args):
         key = tuple(_places(args))
         if key not in self._recordings:
-            # What libraries set up when they are first called can't be recorded.
-            self._recordings[key] = None
-            return self._function(*args)
-        if self._recordings[key] is None:
+            n_calls = self._n_calls.get(key, 0)
+            if n_calls < _N_CALLS_BEFORE:
+                self._n_calls[key] = n_calls + 1
+                return self._function(*args)
             self._recordings[key] = self._recorded(args)
-        graph, result = self._recordings[key]
-        graph.replay()
-        return result
+        graph, results = self._recordings[key]
+        with _lock:
+            graph.replay()
+        return results
 
     def _recorded(self, args):
-        graph = torch.cuda.CUDAGraph()
-        for generator in self._generators:
-            graph.register_generator_state(generator)
-        stream = torch.cuda.Stream(self._device)
-        # Other threads may use the GPU meanwhile.
-        recording = torch.cuda.graph(
-            graph, stream=stream, capture_error_mode="thread_local"
-        )
-        with _no_garbage_collection(), recording:
-            result = self._function(*args)
-        # The generators were reset on that stream; a replay on another could be first.
-        stream.synchronize()
-        return graph, result
+        """Record the work; return the graph and the tensors that it will write."""
+        # The stream is entered apart: if recording fails, PyTorch doesn't leave it.
+        with (
+            _lock,
+            torch.cuda.device(self._device),
+            torch.cuda.stream(self._stream),
+            _no_garbage_collection(),
+        ):
+            graph = torch.cuda.CUDAGraph()
+            for generator in self._generators:
+                graph.register_generator_state(generator)
+            with torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=self._stream,
+                capture_error_mode="thread_local",
+            ):
+                results = tuple(self._function(*args))
+            # The generators were reset on this stream; a replay is on another.
+            self._stream.synchronize()
+        return graph, results
 
 
 @contextmanager
 def _no_garbage_collection():
-    """Deleting a recording would spoil the one that is being made."""
+    """Deleting another recording would spoil the one that is being made."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

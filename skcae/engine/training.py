@@ -313,7 +313,8 @@ class Trainer(TrainingRun):
         )
         while True:
             if self._draws is not self.generator:
-                # So that the state of the one between epochs is that of both.
+                # So that the state of the one between epochs is that of both, and the
+                # order of the rows is that of the CPU where nothing is drawn in steps.
                 ahead = make_generator(0).set_state(self.generator.get_state())
                 seed = torch.randint(2**62, (), generator=ahead, device="cpu")
                 self._draws.manual_seed(seed.item())

@@ -14,7 +14,6 @@ from skcae.engine.device import (
     resolve_device,
     threads_for,
 )
-from skcae.engine.replay import replayed
 
 
 @pytest.fixture
@@ -115,14 +114,6 @@ def test_a_generator_of_other_devices_is_on_the_cpu(name):
     generator = make_generator(3, torch.device(name))
     assert generator.device.type == "cpu"
     assert generator.initial_seed() == 3
-
-
-@pytest.mark.parametrize("name", ["cpu", "mps"])
-def test_nothing_is_recorded_but_on_a_gpu_of_cuda(name):
-    def function():
-        raise NotImplementedError
-
-    assert replayed(function, torch.device(name)) is function
 
 
 def test_isolated_functions_make_ordinary_tensors(torch_setting):

@@ -249,6 +249,18 @@ def test_leading_tangents_of_small_layers_are_exact(sizes, activation, make_prob
         )
 
 
+@pytest.fixture(params=[False, True], ids=["CPU", "as on a GPU"])
+def _number_of_shared_vectors(request, monkeypatch):
+    """Share as many vectors as on a CPU, or as on a GPU, that is fewer."""
+    numbers = geometry._n_vectors
+    monkeypatch.setattr(geometry, "_N_SHARED_ON_GPU", 12)
+    assert numbers(5, (100, 200), request.param) == (9, 12 if request.param else 27)
+    monkeypatch.setattr(
+        geometry, "_n_vectors", lambda n, sizes, _: numbers(n, sizes, request.param)
+    )
+
+
+@pytest.mark.usefixtures("_number_of_shared_vectors")
 def test_leading_tangents_of_large_layers(make_problem):
     architecture = Architecture((60, 80))
     flat, x = make_problem(architecture)
@@ -267,6 +279,7 @@ def test_leading_tangents_of_large_layers(make_problem):
     assert torch.equal(actual, tangents_of(5, architecture, flat, x))
 
 
+@pytest.mark.usefixtures("_number_of_shared_vectors")
 def test_leading_tangents_where_jacobians_have_little_in_common(make_problem):
     architecture = Architecture((100, 200), "relu")
     flat, x = make_problem(architecture)
