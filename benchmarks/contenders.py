@@ -760,7 +760,9 @@ class SkcaeClassifier(Classifier, Skcae):
     def tangents(self, X):
         rng = np.random.default_rng(self.seed)
         shape = len(X), self.n_tangents, X.shape[1]
-        return rng.standard_normal(shape, dtype=np.float32) / X.shape[1] ** 0.5
+        tangents = rng.standard_normal(shape, dtype=np.float32)
+        tangents /= X.shape[1] ** 0.5
+        return tangents
 
     def transform(self, X):
         from skcae.engine.device import resolve_device
