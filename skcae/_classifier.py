@@ -6,7 +6,6 @@ from functools import cache, partial
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -15,12 +14,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks, without_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._pickles import StampedMixin
-from ._transformer import ContractiveAutoencoderTransformer, _types, _validate_data
+from ._transformer import ContractiveAutoencoderTransformer, _validate_data
 from .engine import finetuning, geometry, inference
 from .engine.batches import RowSubset, as_array, take_rows
 from .engine.corruption import CORRUPTIONS, check_corruption
@@ -513,8 +512,9 @@ class ContractiveAutoencoderClassifier(
                     "Pipeline of them or a FrozenEstimator of either. Got "
                     f"{self.transformer!r} instead."
                 )
-            with config_context(assume_finite=True):  # That has been checked.
-                transformer._validate_rows(X, dtype=_types(X))
+            check_is_fitted(transformer)
+            # X itself has been validated, its columns only by what this was given.
+            validate_data(transformer, as_array(X), reset=False, skip_check_array=True)
             # Parameters may have been set since it was fitted.
             transformer._validate_params()
             self._check_n_tangents(transformer._fitted_architecture.sizes)

@@ -379,7 +379,7 @@ def test_steps_do_not_wait_for_the_device(sizes, parameters, name, tied, make_tr
 @pytest.mark.parametrize("n_tangents", [0, 2])
 def test_fine_tuning_does_not_wait_for_the_device(n_tangents, make_fine_tuner):
     tuner = make_fine_tuner(n_tangents, corruption="gaussian", corruption_level=0.1)
-    check_no_waiting(tuner, tuner._generators)
+    check_no_waiting(tuner, tuner._draws)
 
 
 def test_tensors_stay_on_the_device(X, make):

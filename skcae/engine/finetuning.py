@@ -490,7 +490,7 @@ class FineTuner(TrainingRun):
             architecture, flat, self.gradient.gradient, learning_rate
         )
         self._corrupt = self._corruption(corruption, corruption_level, noise)
-        self._generators = noise, probes
+        self._draws = noise, probes
 
     def epochs(self):
         """Return the endless generator of `EpochReport`; see `training.train`."""
@@ -500,7 +500,7 @@ class FineTuner(TrainingRun):
             self.batches,
             lambda batch: self._corrupt(batch.x),
             EpochReport,
-            generators=self._generators,
+            generators=self._draws,
         )
 
     @isolated

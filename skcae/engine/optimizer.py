@@ -67,13 +67,11 @@ class Muon:
     def __init__(self, architecture, parameters, gradient, learning_rate):
         n_weights = architecture.n_weights()
         self.learning_rate = learning_rate
-        self.gradient = gradient[:n_weights]
-        self.momentum = torch.zeros_like(self.gradient)
-        self.direction = torch.zeros_like(self.gradient)
+        momentum, direction = (torch.zeros_like(gradient[:n_weights]) for _ in range(2))
         self.biases = Adam(
             architecture, parameters[n_weights:], gradient[n_weights:], learning_rate
         )
-        self.memory = {"momentum": self.momentum, **self.biases.memory}
+        self.memory = {"momentum": momentum, **self.biases.memory}
         shapes = architecture.weight_shapes()
         sizes = [torch.Size(shape).numel() for shape in shapes]
         self._weights, directions = (
@@ -81,7 +79,7 @@ class Muon:
                 block.view(shape)
                 for block, shape in zip(flat.split(sizes), shapes, strict=True)
             ]
-            for flat in (parameters[:n_weights], self.direction)
+            for flat in (parameters[:n_weights], direction)
         )
         products = [
             fastest_product(weight, (min(weight.shape), *weight.shape))
@@ -90,9 +88,9 @@ class Muon:
         self._find_directions = replayed(
             partial(
                 _find_directions,
-                self.gradient,
-                self.momentum,
-                self.direction,
+                gradient[:n_weights],
+                momentum,
+                direction,
                 directions,
                 products,
             ),

@@ -7,6 +7,7 @@ recording takes one call, whatever the number of operations.
 import gc
 import threading
 import weakref
+from collections import Counter
 from contextlib import contextmanager
 
 import torch
@@ -49,7 +50,7 @@ class _Replayed:
         self._function = function
         self._device = device
         self._generators = generators
-        self._n_calls = {}
+        self._n_calls = Counter()
         self._recordings = {}
         idle = _idle_streams.setdefault(device, [])
         self._stream = idle.pop() if idle else torch.cuda.Stream(device)
@@ -60,9 +61,8 @@ class _Replayed:
     def __call__(self, *args):
         key = tuple(_places(args))
         if key not in self._recordings:
-            n_calls = self._n_calls.get(key, 0)
-            if n_calls < _N_CALLS_BEFORE:
-                self._n_calls[key] = n_calls + 1
+            self._n_calls[key] += 1
+            if self._n_calls[key] <= _N_CALLS_BEFORE:
                 return self._function(*args)
             self._recordings[key] = self._recorded(args)
         graph, results = self._recordings[key]
