@@ -30,6 +30,13 @@ from .engine.optimizer import OPTIMIZERS
 from .stacking import checked_steps, new_architecture, stack
 
 
+def _without_training(transformer):
+    """Return a shallow copy without what only the transformer's own training needs."""
+    transformer = without_callbacks(transformer)
+    transformer._training_state = None
+    return transformer
+
+
 class ContractiveAutoencoderClassifier(
     ClassifierMixin, EpochsMixin, StampedMixin, CallbackSupportMixin, BaseEstimator
 ):
@@ -363,19 +370,21 @@ class ContractiveAutoencoderClassifier(
             numbers = self._numbers()
             if not is_fitted:
                 start.fit(X)
-            self.transformer_ = stack(start) if isinstance(start, Pipeline) else start
+            if isinstance(start, Pipeline):
+                start = stack(start)
+            self.transformer_ = _without_training(start)
             with self._explained_failure(rows):
                 training = self._start(data, rng, precision, device, **numbers)
-                # Only callbacks that ask for the rows need a copy of them.
-                X = cache(partial(self._labelled_rows, X, rows, labelled, data))
-                y = self.classes_[labels]
-                why = self._run_epochs(training, validation_data, context, X, y)
+            # Only callbacks that ask for the rows need a copy of them.
+            X = cache(partial(self._labelled_rows, X, rows, labelled, data))
+            y = self.classes_[labels]
+            why = self._run_epochs(training, rows, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
-        if self.verbose:
-            print(f"Stopped after {self.n_iter_} epochs: {why}")
-        context.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes=dict
-        )
+            if self.verbose:
+                print(f"Stopped after {self.n_iter_} epochs: {why}")
+            context.call_on_fit_task_end(
+                estimator=self, X=X, y=y, reconstruction_attributes=dict
+            )
         if why == "max_iter":
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) of fine-tuning reached and the "
@@ -390,10 +399,7 @@ class ContractiveAutoencoderClassifier(
         """Return X, the numbers of the labelled rows and their classes' numbers."""
         check_corruption(self.corruption, self.corruption_level)
         X, y = _validate_data(self, as_array(X), as_array(y), order="C")
-        has_label = np.ones(len(y), dtype=bool)
-        # An array of strings can't be compared to a number.
-        if y.dtype.kind not in "UST":
-            has_label = np.asarray(y != -1, dtype=bool)
+        has_label = np.asarray(y != -1, dtype=bool)
         if 0 < has_label.sum() < len(y) and (y[has_label] == 1).all():
             has_label[:] = True
         labelled = np.flatnonzero(has_label)
@@ -415,7 +421,8 @@ class ContractiveAutoencoderClassifier(
                 f"class only: {self.classes_.tolist()[0]!r}. The label -1 marks "
                 "samples without one, unless the labels are -1 and 1."
             )
-        if len(self.classes_) > 2 and "-1" in self.classes_.tolist():
+        names = set(self.classes_.tolist())
+        if "-1" in names and not names <= {"-1", "1", "+1"}:
             warnings.warn(
                 "The label '-1' is a string, and so a class. Samples without a label "
                 "are marked by the number -1, in an array of dtype object."
@@ -459,7 +466,7 @@ class ContractiveAutoencoderClassifier(
                 parts = train_test_split(
                     *parts,
                     test_size=self.validation_fraction,
-                    stratify=labels,
+                    stratify=self.classes_[labels],
                     random_state=rng.randint(np.iinfo(np.int32).max),
                 )
             except ValueError as error:
@@ -518,11 +525,8 @@ class ContractiveAutoencoderClassifier(
             # Parameters may have been set since it was fitted.
             transformer._validate_params()
             self._check_n_tangents(transformer._fitted_architecture.sizes)
-            # A copy, as the user may fit the original to something else; without what
-            # only its own training needs.
-            transformer = without_callbacks(transformer)
-            transformer._training_state = None
-            transformer = deepcopy(transformer)
+            # A copy, as the user may fit the original to something else.
+            transformer = deepcopy(_without_training(transformer))
             return transformer, transformer, True
         if self.transformer is None:
             transformer = ContractiveAutoencoderTransformer()
@@ -635,9 +639,11 @@ class ContractiveAutoencoderClassifier(
         )
 
     def _out_of_memory(self, X):
+        sizes = self.transformer_._fitted_architecture.sizes
+        tangents = f" and n_tangents={self.n_tangents!r}" if self.tangent_weight else ""
         return (
-            "There is not enough memory for fine-tuning with batch_size="
-            f"{self.batch_size!r} and n_tangents={self.n_tangents!r}."
+            f"There is not enough memory for fine-tuning {sizes[0]} features and units "
+            f"by layer {sizes[1:]} with batch_size={self.batch_size!r}{tangents}."
         )
 
     def decision_function(self, X):

@@ -113,13 +113,18 @@ class EpochsMixin:
     ``_diverged(X, error)`` and ``_out_of_memory(X)``.
     """
 
-    def _run_epochs(self, training, validation_data, context, X, y):
-        """Train until it is enough; return why: the name of what ended it."""
+    def _run_epochs(self, training, data, validation_data, context, X, y):
+        """Train until it is enough; return why: the name of what ended it.
+
+        ``data`` is what `_explained_failure` needs; X and y are what callbacks get,
+        whose own errors are none of the training's.
+        """
         try:
             for _ in range(self.max_iter):
                 task = context.subcontext(task_name="epoch")
                 task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-                loss = self._run_epoch(training, validation_data)
+                with self._explained_failure(data):
+                    loss = self._run_epoch(training, validation_data)
                 training.plateau.update(loss)
                 training.trainer.scale_learning_rate(training.plateau.factor)
                 stop = task.call_on_fit_task_end(

@@ -131,7 +131,7 @@ def _array_or_tensor(X):
     A tensor is an array, unless scikit-learn's array API dispatch asks for results that
     are tensors on its device.
     """
-    if not get_config()["array_api_dispatch"]:
+    if not get_config()["array_api_dispatch"] or isinstance(X, np.ndarray):
         X = as_array(X)
         return X, _types(X)
     X = detached(X)
@@ -591,13 +591,13 @@ class ContractiveAutoencoderTransformer(
             data, validation_data, rng = self._validated(X, continues)
             with self._explained_failure(data):
                 training = self._start(data, rng, continues, validation_data)
-                why = self._run_epochs(training, validation_data, context, X, y)
+            why = self._run_epochs(training, data, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training, why))
-        if self.verbose:
-            print(f"Stopped after {self.n_iter_} epochs: {why}")
-        context.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes=dict
-        )
+            if self.verbose:
+                print(f"Stopped after {self.n_iter_} epochs: {why}")
+            context.call_on_fit_task_end(
+                estimator=self, X=X, y=y, reconstruction_attributes=dict
+            )
         if why == "max_iter":
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the optimization "
@@ -825,7 +825,7 @@ class ContractiveAutoencoderTransformer(
     def _usable_precision(self, device):
         if self.precision == "float64" and not has_float64(device):
             raise ValueError(
-                f"precision='float64' is not available on device={self.device!r}. Use "
+                f"precision='float64' is not available on this device ({device}). Use "
                 "precision='float32', or device='cpu'."
             )
         if self.precision == "bfloat16" and not has_fast_bfloat16(device):
@@ -949,10 +949,15 @@ class ContractiveAutoencoderTransformer(
         if unit_interval:
             of_what = "variation of X (by cross-entropy)"
             scale = "Scale X, with MinMaxScaler, if it fills little of [0, 1]"
+        to_lower = self._to_lower(
+            lam=self.lam > 0,
+            gamma=self.gamma > 0,
+            alpha=self.alpha > 0,
+            learning_rate_init=True,
+        )
         warnings.warn(
             f"The reconstruction explains {max(0, explained):.1%} of the {of_what}: "
-            f"the features keep next to nothing of it. {scale}, or lower lam "
-            f"({self.lam}) or learning_rate_init ({self.learning_rate_init})."
+            f"the features keep next to nothing of it. {scale}, or lower {to_lower}."
         )
 
     def _diverged(self, X, error):
@@ -962,7 +967,7 @@ class ContractiveAutoencoderTransformer(
             gamma=self.gamma > 0,
             sigma=self.gamma > 0,
             corruption_level=self.corruption is not None,
-            lam=True,
+            lam=self.lam > 0,
         )
         return (
             f"Training diverged: {error}. The largest absolute value in X is "
@@ -1106,14 +1111,20 @@ class ContractiveAutoencoderTransformer(
         return _validate_data(self, X, dtype=types, reset=False)
 
     def _map_rows(self, function, X, **kwargs):
-        return inference.map_rows(
-            function,
-            self._fitted_architecture,
-            self._arrays,
-            X,
-            device=resolve_device(self.device),
-            **kwargs,
-        )
+        try:
+            return inference.map_rows(
+                function,
+                self._fitted_architecture,
+                self._arrays,
+                X,
+                device=resolve_device(self.device),
+                **kwargs,
+            )
+        except FloatingPointError as error:
+            raise ValueError(
+                f"X is too large: {error}. Scale X as before fit, with StandardScaler "
+                "or MinMaxScaler say."
+            ) from error
 
     # Views of the fitted attributes
 

@@ -5,11 +5,25 @@ import pickle
 import warnings
 from pathlib import Path
 
+from sklearn.base import BaseEstimator
+
 from ._compat import without_callbacks
 from ._epochs import EpochsMixin
 from .engine.distributed import current_group
 
 __all__ = ["Checkpoint"]
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out the callbacks of all estimators, those inside of others too.
+
+    They may hold what can't be saved: files, threads, connections.
+    """
+
+    def reducer_override(self, value):
+        if isinstance(value, BaseEstimator):
+            return without_callbacks(value).__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+        return NotImplemented
 
 
 class Checkpoint:
@@ -52,8 +66,8 @@ class Checkpoint:
         that has no epochs, such as a pipeline.
     OSError
         When the fit begins or an epoch ends, if the file can't be written:
-        FileNotFoundError, for example, if its folder doesn't exist. As with any error
-        in a callback, `fit` then raises it, and leaves the estimator as it was.
+        FileNotFoundError, for example, if its folder doesn't exist. `fit` then raises
+        it, and leaves the estimator as it was.
 
     Warns
     -----
@@ -171,12 +185,10 @@ class Checkpoint:
         """
         if context.task_name != "epoch" or current_group().rank > 0:
             return
-        # They may hold what can't be saved: files, threads, connections.
-        model = without_callbacks(fitted_estimator)
         part = self._part
         try:
             with part.open("wb") as file:
-                pickle.dump(model, file)
+                _Pickler(file).dump(fitted_estimator)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, self.path)

@@ -4,12 +4,15 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
 import pytest
 from callbacks import HAS_CALLBACKS, Callback, other_steps_lack_callbacks
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
@@ -136,6 +139,73 @@ def test_checkpoints_hold_no_callbacks_and_no_rows(digits, tmp_path):
     fit(model, X)
     assert path.stat().st_size < X.nbytes / 10
     assert not hasattr(pickle.loads(path.read_bytes()), "_skl_callbacks")
+
+
+class Lock(Callback):
+    """Can't be pickled."""
+
+    def setup(self, estimator, context):
+        self.lock = threading.Lock()
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+@pytest.mark.parametrize("kind", ["clone", "frozen", "pipeline"])
+def test_checkpoints_hold_no_callbacks_of_what_is_inside(kind, digits, tmp_path):
+    X, y = digits[0][:300], digits[1][:300]
+    path = tmp_path / "cae.pickle"
+    cae = ContractiveAutoencoderTransformer(tol=0.1, **SETTINGS).set_callbacks(Lock())
+    if kind == "frozen":
+        cae = FrozenEstimator(cae.fit(X))
+    elif kind == "pipeline":
+        cae = make_pipeline(cae)
+    model = ContractiveAutoencoderClassifier(cae, max_iter=2, random_state=0)
+    with pytest.warns(UserWarning, match="can't go on"):
+        fit(model.set_callbacks(Checkpoint(path)), X, y)
+    saved = pickle.loads(path.read_bytes())
+    np.testing.assert_array_equal(saved.predict_proba(X), model.predict_proba(X))
+    # The autoencoder that it started from will not be trained on.
+    assert not hasattr(model.transformer_, "_skl_callbacks")
+    assert model.transformer_._training_state is None
+
+
+class Failing(Callback):
+    def __init__(self, task, error):
+        self.task, self.error = task, error
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == self.task:
+            raise self.error
+
+
+@pytest.mark.parametrize("task", ["epoch", "fit"])
+@pytest.mark.parametrize(
+    "error", [FloatingPointError("by zero"), RuntimeError("out of memory")], ids=repr
+)
+@pytest.mark.parametrize(
+    "model",
+    [
+        ContractiveAutoencoderTransformer(tol=0.1, **SETTINGS),
+        ContractiveAutoencoderClassifier(
+            ContractiveAutoencoderTransformer(tol=0.1, **SETTINGS), max_iter=3
+        ),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_errors_in_callbacks_come_as_they_are(model, error, task, digits):
+    X, y = digits[0][:300], digits[1][:300]
+    model = clone(model).set_callbacks(Failing(task, error))
+    for _ in range(2):
+        before = dict(vars(model))
+        with pytest.raises(type(error)) as caught:
+            fit(model, X, y)
+        assert caught.value is error
+        assert vars(model) == before
+        fit(model.set_callbacks(), X, y).set_callbacks(Failing(task, error))
 
 
 def test_checkpoints_of_a_step_and_of_a_classifier(digits, tmp_path):

@@ -298,7 +298,10 @@ def test_minus_one_and_one_are_classes(X, y, make):
     model = make().fit(X, sign)
     np.testing.assert_array_equal(model.classes_, [-1, 1])
     assert same(model, make().fit(X, (sign + 1) // 2))
-    assert list(make().fit(X, sign.astype(str)).classes_) == ["-1", "1"]
+    # As strings they are classes without a warning.
+    for other in ("1", "+1"):
+        signs = np.where(y > 0, other, "-1")
+        assert set(make().fit(X, signs).classes_) == {"-1", other}
 
 
 @pytest.mark.parametrize("other", [0, 3, "a"])
@@ -310,11 +313,13 @@ def test_minus_one_beside_another_label_is_no_label(other, X, make):
 
 
 @pytest.mark.parametrize("dtype", [str, object])
-def test_minus_one_in_quotes_is_a_class_but_suspicious(dtype, X, y, make):
-    strings = np.array(["-1", "a", "b"], dtype=dtype)[y]
+@pytest.mark.parametrize("others", [["a", "b"], ["a"]], ids=str)
+def test_minus_one_in_quotes_is_a_class_but_suspicious(others, dtype, X, y, make):
+    classes = ["-1", *others]
+    strings = np.array(classes, dtype=dtype)[y % len(classes)]
     with pytest.warns(UserWarning, match=r"number -1, in an array of dtype object"):
         model = make().fit(X, strings)
-    assert list(model.classes_) == ["-1", "a", "b"]
+    assert list(model.classes_) == classes
 
 
 def test_unlabelled_samples_help(digits):
@@ -547,6 +552,12 @@ def test_held_out_samples_are_stratified_and_labelled(X, y, make, monkeypatch):
     assert abs(np.bincount(labels, minlength=3) - counts).max() <= 1
     where = [np.flatnonzero((row == X).all(axis=1))[0] for row in rows]
     np.testing.assert_array_equal(masked[where], labels)
+
+
+def test_a_class_too_small_to_hold_out_of_is_named(X, make):
+    labels = np.array(["dog", "cat"] * 29 + ["emu", "cat"])
+    with pytest.raises(ValueError, match=r"each class: .*\['emu'\]"):
+        make(early_stopping=True).fit(X, labels)
 
 
 def test_max_iter_warns(X, y, make):

@@ -9,10 +9,16 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 from scipy.special import xlog1py, xlogy
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skcae import ContractiveAutoencoderTransformer, _transformer
+from skcae import (
+    ContractiveAutoencoderClassifier,
+    ContractiveAutoencoderTransformer,
+    _transformer,
+    geometry,
+)
 
 METHODS = [
     "transform",
@@ -445,7 +451,8 @@ def test_an_architecture_error_says_what_was_given_and_how_to_start_anew(X, make
 
 def test_precisions_that_a_device_lacks(X, make, monkeypatch):
     monkeypatch.setattr(_transformer, "has_float64", lambda device: False)
-    with pytest.raises(ValueError, match=r"precision='float64' is not available on"):
+    message = r"precision='float64' is not available on this device \(cpu\)"
+    with pytest.raises(ValueError, match=message):
         make(precision="float64").fit(X)
 
 
@@ -492,3 +499,28 @@ def test_divergence_names_what_is_in_use(parameters, make, X):
     for name, value in parameters.items():
         if name != "corruption":
             assert f"{name} ({value})" in str(caught.value)
+
+
+def test_what_is_zero_need_not_be_lowered(make, X):
+    with pytest.raises(ValueError, match=r"lower learning_rate_init \(1e\+40\)\."):
+        make(lam=0, learning_rate_init=1e40).fit(X)
+    message = r"or lower gamma \(1\), alpha \(0\.5\) or learning_rate_init \(0\.005\)\."
+    with pytest.warns(UserWarning, match=message):
+        make(lam=0, gamma=1, alpha=0.5, tol=0.1).fit(1e-3 * X)
+
+
+@pytest.mark.parametrize("method", ["singular_values", "tangent_bases"])
+def test_jacobians_that_are_not_finite(method, make, X):
+    model = make(n_hidden=(4, 3)).fit(X)
+    arguments = {"n_components": 2} if method == "tangent_bases" else {}
+    with pytest.raises(ValueError, match=r"X is too large.* Scale X"):
+        getattr(geometry, method)(model, 1.7e308 * X, **arguments)
+
+
+def test_tangents_that_are_not_finite(make, X):
+    model = ContractiveAutoencoderClassifier(
+        FrozenEstimator(make().fit(X)), tangent_weight=1, n_tangents=2
+    )
+    with pytest.raises(ValueError, match=r"X is too large.* Scale X"):
+        model.fit(1e39 * X, np.arange(len(X)) % 2)
+    assert fitted_state(model) == set()

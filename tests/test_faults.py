@@ -747,11 +747,14 @@ def test_too_little_memory_for_a_classifier(X, monkeypatch):
         return torch.empty(2**60, dtype=torch.uint8, device="cpu")
 
     transformer = ContractiveAutoencoderTransformer(3, max_iter=1)
-    model = ContractiveAutoencoderClassifier(transformer)
+    model = ContractiveAutoencoderClassifier(transformer, n_tangents=1)
     monkeypatch.setattr(FineTuner, "__init__", allocate)
-    with pytest.raises(MemoryError, match="batch_size='auto'"):
-        model.fit(X, np.arange(len(X)) % 2)
-    assert not hasattr(model, "transformer_")
+    for tangent_weight, end in [(0, "'auto'"), (1, "'auto' and n_tangents=1")]:
+        model.set_params(tangent_weight=tangent_weight)
+        sizes = rf"{X.shape[1]} features and units by layer \(3,\)"
+        with pytest.raises(MemoryError, match=rf"{sizes} with batch_size={end}\.$"):
+            model.fit(X, np.arange(len(X)) % 2)
+        assert not hasattr(model, "transformer_")
 
 
 @pytest.mark.parametrize("n_hidden", [10**15, 2**62, 10**30])

@@ -491,6 +491,27 @@ def test_other_input_comes_out_as_arrays_under_dispatch(X, make, dispatch):
     geometry.contraction_ratio(model, torch.tensor(X), [1.0])
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float16])
+def test_maps_are_not_converted_under_dispatch(
+    dtype, X, make, mapped, dispatch, monkeypatch
+):
+    rows = mapped((10 * X).astype(dtype))
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", rows.nbytes // 2)
+    model = make().fit(rows)
+    seen = []
+
+    def validate(*args, **kwargs):
+        seen.append(validate_data(*args, **kwargs))
+        return seen[-1]
+
+    validate_data = _transformer.validate_data
+    monkeypatch.setattr(_transformer, "validate_data", validate)
+    codes = model.transform(rows)
+    assert batches.is_out_of_core(seen[0])
+    assert seen[0].dtype == dtype
+    assert_array_equal(codes, model.transform(rows[:].astype(np.float64)))
+
+
 def test_tensors_go_through_pipelines(X, make, dispatch):
     pytest.importorskip("sklearn", "1.9", reason="StandardScaler takes no tensors")
     pipeline = make_pipeline(MaxAbsScaler(), make(), StandardScaler())

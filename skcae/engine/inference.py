@@ -61,6 +61,11 @@ def map_rows(
     -------
     result : ndarray of shape (n_samples, ...)
         A tensor on the device of ``X``, if that is one.
+
+    Raises
+    ------
+    FloatingPointError
+        If ``function`` decomposes matrices that aren't finite.
     """
     is_tensor = isinstance(X, torch.Tensor)
     if is_tensor:
@@ -85,8 +90,13 @@ def map_rows(
     work = math.prod(largest_layer(architecture)) * entries_per_row // widest
     result = None
     for rows, block in row_blocks(X, dtype=dtype, device=device, n_rows=n_rows):
-        with threads_for(len(block) * work):
-            values = function(architecture, parameters, block)
+        try:
+            with threads_for(len(block) * work):
+                values = function(architecture, parameters, block)
+        except torch.linalg.LinAlgError as error:
+            raise FloatingPointError(
+                "a decomposition of the encoder's Jacobian doesn't converge"
+            ) from error
         if result is None:
             shape = (X.shape[0], *values.shape[1:])
             home = device if is_tensor else torch.device("cpu")
