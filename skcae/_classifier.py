@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._compat import CallbackSupportMixin, with_callbacks, without_callbacks
 from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
 from ._pickles import StampedMixin
-from ._transformer import ContractiveAutoencoderTransformer, _validate_data
+from ._transformer import ContractiveAutoencoderTransformer, _validate_data, scalers
 from .engine import finetuning, geometry, inference
 from .engine.batches import RowSubset, as_array, take_rows
 from .engine.corruption import CORRUPTIONS, check_corruption
@@ -634,8 +634,8 @@ class ContractiveAutoencoderClassifier(
             tangent_weight=self.tangent_weight > 0,
         )
         return (
-            f"Fine-tuning diverged: {error}. Scale X, with StandardScaler or "
-            f"MinMaxScaler say, or lower {to_lower}."
+            f"Fine-tuning diverged: {error}. Scale X, with {scalers(X)} say, or lower "
+            f"{to_lower}."
         )
 
     def _out_of_memory(self, X):
@@ -749,7 +749,7 @@ class ContractiveAutoencoderClassifier(
         if not np.isfinite(result).all():
             raise ValueError(
                 "X is too large: the classes' scores are infinite or NaN. Scale X as "
-                "before fit, with StandardScaler or MinMaxScaler say."
+                f"before fit, with {scalers(X)} say."
             )
         return result
 

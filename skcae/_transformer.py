@@ -159,6 +159,13 @@ def _range(X):
     return min(lows), max(highs)
 
 
+def scalers(X, to_unit_interval=False):
+    """Return the names of scikit-learn's scalers that take X, for a message."""
+    if issparse(X):
+        return "MaxAbsScaler"
+    return "MinMaxScaler" if to_unit_interval else "StandardScaler or MinMaxScaler"
+
+
 def _beyond_unit_interval(X):
     """Return "from <least> to <greatest value>" if that isn't in [0, 1], else None."""
     low, high = _range(X)
@@ -173,9 +180,10 @@ def _beyond_unit_interval(X):
 
 def _check_range(X, loss):
     if LOSSES[loss].unit_interval and (values := _beyond_unit_interval(X)):
+        scaler = "MaxAbsScaler" if issparse(X) else "MinMaxScaler(clip=True)"
         raise ValueError(
             f"loss={loss!r} requires X in the range [0, 1]. Got values {values}; scale "
-            "X, with MinMaxScaler(clip=True) say."
+            f"X, with {scaler} say."
         )
 
 
@@ -937,7 +945,8 @@ class ContractiveAutoencoderTransformer(
             warnings.warn(
                 "The reconstruction explains nothing beyond [0, 1], the range of "
                 f"output_activation='sigmoid'. Got X with values {values}; scale X, "
-                "with MinMaxScaler say, or use output_activation='identity'."
+                f"with {scalers(X, to_unit_interval=True)} say, or use "
+                "output_activation='identity'."
             )
             return
         if self.corruption is not None:  # The error is not of X itself.
@@ -945,10 +954,11 @@ class ContractiveAutoencoderTransformer(
         explained = training.trainer.explained(self._arrays)
         if explained is None or explained >= 1 - _UNLEARNT:
             return
-        of_what, scale = "variance of X", "Scale X, with StandardScaler or MinMaxScaler"
+        of_what, scale = "variance of X", f"Scale X, with {scalers(X)}"
         if unit_interval:
             of_what = "variation of X (by cross-entropy)"
-            scale = "Scale X, with MinMaxScaler, if it fills little of [0, 1]"
+            scaler = scalers(X, to_unit_interval=True)
+            scale = f"Scale X, with {scaler}, if it fills little of [0, 1]"
         to_lower = self._to_lower(
             lam=self.lam > 0,
             gamma=self.gamma > 0,
@@ -971,8 +981,8 @@ class ContractiveAutoencoderTransformer(
         )
         return (
             f"Training diverged: {error}. The largest absolute value in X is "
-            f"{max(abs(float(v)) for v in _range(X)):.3g}. Scale X, with "
-            f"StandardScaler or MinMaxScaler say, or lower {to_lower}."
+            f"{max(abs(float(v)) for v in _range(X)):.3g}. Scale X, with {scalers(X)} "
+            f"say, or lower {to_lower}."
         )
 
     def _out_of_memory(self, X):
@@ -1122,8 +1132,8 @@ class ContractiveAutoencoderTransformer(
             )
         except FloatingPointError as error:
             raise ValueError(
-                f"X is too large: {error}. Scale X as before fit, with StandardScaler "
-                "or MinMaxScaler say."
+                f"X is too large: {error}. Scale X as before fit, with {scalers(X)} "
+                "say."
             ) from error
 
     # Views of the fitted attributes

@@ -63,7 +63,7 @@ def _check_indices(indices, n_units):
         numbers = np.array([])
     if numbers.ndim != 1 or len(numbers) == 0:
         raise ValueError(
-            f"indices must be one or more ints in the range [{-n_units}, {n_units}), a "
+            f"indices must be a list of ints in the range [{-n_units}, {n_units}), a "
             f"mask of {n_units} bools, or a slice, and select at least one hidden unit."
             f" Got {indices!r} instead."
         )

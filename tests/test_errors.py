@@ -402,9 +402,10 @@ BEYOND = {
 )
 def test_data_that_a_sigmoid_cannot_reconstruct_warn(kind, parameters, X, make):
     change, values = BEYOND[kind]
+    scaler = "MaxAbsScaler" if kind == "sparse" else "MinMaxScaler"
     message = (
         r"beyond \[0, 1\], the range of output_activation='sigmoid'. Got X with "
-        rf"values from {values}.*; scale X, with MinMaxScaler .*'identity'"
+        rf"values from {values}.*; scale X, with {scaler} .*'identity'"
     )
     model = make(output_activation="sigmoid", validation_fraction=0.5, **parameters)
     with pytest.warns(UserWarning, match=message) as record:
@@ -507,6 +508,18 @@ def test_what_is_zero_need_not_be_lowered(make, X):
     message = r"or lower gamma \(1\), alpha \(0\.5\) or learning_rate_init \(0\.005\)\."
     with pytest.warns(UserWarning, match=message):
         make(lam=0, gamma=1, alpha=0.5, tol=0.1).fit(1e-3 * X)
+
+
+def test_the_scalers_of_sparse_rows_take_them(make, X):
+    sparse = csr_array(X)
+    with pytest.warns(UserWarning, match="explains .* with MaxAbsScaler, or lower lam"):
+        make().fit(1e3 * sparse)
+    with pytest.warns(UserWarning, match=r"beyond \[0, 1\].* with MaxAbsScaler say"):
+        make(output_activation="sigmoid").fit(2 * sparse)
+    with pytest.raises(ValueError, match=r"range \[0, 1\].* with MaxAbsScaler say"):
+        make(loss="cross_entropy", output_activation="sigmoid").fit(2 * sparse)
+    with pytest.raises(ValueError, match=r"diverged.* with MaxAbsScaler say"):
+        make(learning_rate_init=1e40).fit(sparse)
 
 
 @pytest.mark.parametrize("method", ["singular_values", "tangent_bases"])
