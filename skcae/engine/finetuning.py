@@ -272,12 +272,12 @@ class AutogradGradient(_Gradient):
         batch = batch._replace(x=x)
         weights = batch.weights.squeeze(1)
         with torch.enable_grad():
-            leaf = self.flat.detach().requires_grad_()
-            parameters = self.architecture.view(leaf.to(self.dtype))
+            leaf = self._flat.detach().requires_grad_()
+            parameters = self.architecture.view(leaf)
             terms = objective(self.architecture, parameters, batch, self.generator)
             sums = Terms(*((weights * t).sum() for t in terms))
             (gradient,) = torch.autograd.grad(self.total(sums) / len(x), leaf)
-        self.gradient.copy_(gradient)
+        self._gradient.copy_(gradient)
         return Terms(*(t.detach() for t in sums))
 
 
@@ -291,9 +291,6 @@ class ClosedFormGradient(_Gradient):
     def __init__(self, architecture, flat, **kwargs):
         super().__init__(architecture, flat, **kwargs)
         self.activation = ACTIVATIONS[architecture.activation]
-        casts = self.dtype != flat.dtype
-        self._flat = flat.to(self.dtype) if casts else flat
-        self._gradient = self.gradient.to(self.dtype) if casts else self.gradient
         self._layers = self._by_layer(self._flat)
         self._views = self._by_layer(self._gradient)
         self._buffers = [
@@ -314,8 +311,6 @@ class ClosedFormGradient(_Gradient):
 
     def _evaluate(self, x, batch):
         n_samples = len(x)
-        if self._flat is not self.flat:
-            self._flat.copy_(self.flat)
         pre_activations, activations, deltas = (
             [buffer[:n_samples] for buffer in buffers] for buffers in self._buffers
         )
@@ -343,8 +338,6 @@ class ClosedFormGradient(_Gradient):
                 a, h = pre_activations[i - 1], activations[i - 1]
                 delta = product(delta, self._layers[i][0].T, scratch=deltas[i - 1])
                 delta.mul_(self.activation.derivative(a, h, out=a))
-        if self._gradient is not self.gradient:
-            self.gradient.copy_(self._gradient)
         return Terms(-losses.sum(), self._no_tangent)
 
 

@@ -136,6 +136,9 @@ class FlatGradient:
         self.batch_size = batch_size
         self.dtype = dtype
         self.gradient = torch.zeros_like(flat)
+        casts = dtype != flat.dtype
+        self._flat = flat.to(dtype) if casts else flat
+        self._gradient = self.gradient.to(dtype) if casts else self.gradient
         self._n_weights = architecture.n_weights()
 
     @property
@@ -150,7 +153,11 @@ class FlatGradient:
 
     def __call__(self, x, target=None):
         """Compute the gradient on a batch, whose output should be ``target``."""
+        if self._flat is not self.flat:
+            self._flat.copy_(self.flat)
         terms = self._evaluate(x, x if target is None else target)
+        if self._gradient is not self.gradient:
+            self.gradient.copy_(self._gradient)
         if self.alpha > 0:
             n_weights = self._n_weights
             self.gradient[:n_weights].add_(self.flat[:n_weights], alpha=2 * self.alpha)
@@ -219,8 +226,8 @@ class AutogradGradient(_Gradient):
 
     def _evaluate(self, x, target):
         with torch.enable_grad():
-            leaf = self.flat.detach().requires_grad_()
-            parameters = self.architecture.view(leaf.to(self.dtype))
+            leaf = self._flat.detach().requires_grad_()
+            parameters = self.architecture.view(leaf)
             terms = objective(
                 self.architecture,
                 parameters,
@@ -232,7 +239,7 @@ class AutogradGradient(_Gradient):
             sums = Terms(*(t.to(self.flat.dtype).sum() for t in terms))
             mean = self.total(sums) / len(x)
             (gradient,) = torch.autograd.grad(mean, leaf)
-        self.gradient.copy_(gradient)
+        self._gradient.copy_(gradient)
         return Terms(*(t.detach() for t in sums))
 
 
@@ -266,9 +273,6 @@ class ClosedFormGradient(_Gradient):
         super().__init__(architecture, flat, **kwargs)
         n_features, n_hidden = architecture.sizes
         self.activation = ACTIVATIONS[architecture.activation]
-        casts = self.dtype != flat.dtype
-        self._flat = flat.to(self.dtype) if casts else flat
-        self._gradient = self.gradient.to(self.dtype) if casts else self.gradient
         self._parameters = architecture.view(self._flat)
         self._views = architecture.view(self._gradient)
         self._decoder_weight_t = self._parameters.decoder_weights[0].T
@@ -293,8 +297,6 @@ class ClosedFormGradient(_Gradient):
 
     def _evaluate(self, x, target):
         n_samples = len(x)
-        if self._flat is not self.flat:
-            self._flat.copy_(self.flat)
         (weight,), (bias,), (decoder_weight,), (decoder_bias,) = self._parameters
         (d_weight,), (d_bias,), (d_decoder_weight,), (d_decoder_bias,) = self._views
         a, h, d, d2, z, scratch, h_t = self._workspace(n_samples)
@@ -332,6 +334,4 @@ class ClosedFormGradient(_Gradient):
             product(h_t, z, out=d_decoder_weight)
         torch.sum(a, dim=0, out=d_bias)
         torch.sum(z, dim=0, out=d_decoder_bias)
-        if self._gradient is not self.gradient:
-            self.gradient.copy_(self._gradient)
         return Terms(reconstruction, penalty, self._no_curvature)
