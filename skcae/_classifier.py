@@ -348,8 +348,8 @@ class ContractiveAutoencoderClassifier(
             If fine-tuning or the autoencoder's training reached its ``max_iter``
             before it converged.
         UserWarning
-            If training was interrupted, if one of the labels is the string "-1", and
-            whatever else the transformer warns of.
+            If training was interrupted, if one of the labels is the string "-1", unless
+            the only other one is "1", and whatever else the transformer warns of.
         """
         if current_group().size > 1:
             raise NotImplementedError(
@@ -380,11 +380,11 @@ class ContractiveAutoencoderClassifier(
             y = self.classes_[labels]
             why = self._run_epochs(training, rows, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training))
-            if self.verbose:
-                print(f"Stopped after {self.n_iter_} epochs: {why}")
-            context.call_on_fit_task_end(
-                estimator=self, X=X, y=y, reconstruction_attributes=dict
-            )
+        if self.verbose:
+            print(f"Stopped after {self.n_iter_} epochs: {why}")
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=dict
+        )
         if why == "max_iter":
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) of fine-tuning reached and the "
@@ -422,7 +422,7 @@ class ContractiveAutoencoderClassifier(
                 "samples without one, unless the labels are -1 and 1."
             )
         names = set(self.classes_.tolist())
-        if "-1" in names and not names <= {"-1", "1", "+1"}:
+        if "-1" in names and names not in ({"-1", "1"}, {"-1", "+1"}):
             warnings.warn(
                 "The label '-1' is a string, and so a class. Samples without a label "
                 "are marked by the number -1, in an array of dtype object."

@@ -123,6 +123,8 @@ class EpochsMixin:
             for _ in range(self.max_iter):
                 task = context.subcontext(task_name="epoch")
                 task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+                # What a callback of another process raised is no failure of training.
+                training.trainer.group.gather()
                 with self._explained_failure(data):
                     loss = self._run_epoch(training, validation_data)
                 training.plateau.update(loss)

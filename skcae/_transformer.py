@@ -161,9 +161,11 @@ def _range(X):
 
 def scalers(X, to_unit_interval=False):
     """Return the names of scikit-learn's scalers that take X, for a message."""
-    if issparse(X):
-        return "MaxAbsScaler"
-    return "MinMaxScaler" if to_unit_interval else "StandardScaler or MinMaxScaler"
+    if not issparse(X):
+        return "MinMaxScaler" if to_unit_interval else "StandardScaler or MinMaxScaler"
+    if to_unit_interval and X.min() < 0:
+        return "MinMaxScaler after X.toarray()"
+    return "MaxAbsScaler"
 
 
 def _beyond_unit_interval(X):
@@ -180,7 +182,9 @@ def _beyond_unit_interval(X):
 
 def _check_range(X, loss):
     if LOSSES[loss].unit_interval and (values := _beyond_unit_interval(X)):
-        scaler = "MaxAbsScaler" if issparse(X) else "MinMaxScaler(clip=True)"
+        scaler = scalers(X, to_unit_interval=True)
+        if scaler == "MinMaxScaler":
+            scaler += "(clip=True)"
         raise ValueError(
             f"loss={loss!r} requires X in the range [0, 1]. Got values {values}; scale "
             f"X, with {scaler} say."
@@ -601,11 +605,11 @@ class ContractiveAutoencoderTransformer(
                 training = self._start(data, rng, continues, validation_data)
             why = self._run_epochs(training, data, validation_data, context, X, y)
             vars(self).update(self._fitted_attributes(training, why))
-            if self.verbose:
-                print(f"Stopped after {self.n_iter_} epochs: {why}")
-            context.call_on_fit_task_end(
-                estimator=self, X=X, y=y, reconstruction_attributes=dict
-            )
+        if self.verbose:
+            print(f"Stopped after {self.n_iter_} epochs: {why}")
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=dict
+        )
         if why == "max_iter":
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the optimization "

@@ -52,7 +52,7 @@ def singular_values(estimator, X):
     NotFittedError
         If the estimator isn't fitted.
     ValueError
-        If X is invalid, or so large that a Jacobian is infinite or NaN.
+        If X is invalid, or so large that a Jacobian can't be decomposed.
 
     See Also
     --------
@@ -122,7 +122,7 @@ def tangent_bases(estimator, X, n_components):
     NotFittedError
         If the estimator isn't fitted.
     ValueError
-        If X is invalid, or so large that a Jacobian is infinite or NaN, or if
+        If X is invalid, or so large that a Jacobian can't be decomposed, or if
         ``n_components`` is out of range.
 
     See Also

@@ -327,8 +327,18 @@ class AtEpoch(Callback):
         return context.task_name == "epoch" and self.left == 0 and self.action()
 
 
-def with_callback(rank, action):
-    model = make(max_iter=20).set_callbacks(AtEpoch(3 if rank == 1 else 0, action))
+class BeforeEpoch(AtEpoch):
+    """Does it when that epoch begins."""
+
+    def on_fit_task_begin(self, estimator, context):
+        super().on_fit_task_end(estimator, context)
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+
+def with_callback(rank, action, kind=AtEpoch):
+    model = make(max_iter=20).set_callbacks(kind(3 if rank == 1 else 0, action))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(shard(rank, rows()))
@@ -341,6 +351,13 @@ def check_stopping_callback(rank):
 
 def check_failing_callback(rank):
     return with_callback(rank, fail)
+
+
+def check_callback_out_of_memory(rank):
+    def fail():
+        raise RuntimeError("out of memory")
+
+    return with_callback(rank, fail, BeforeEpoch)
 
 
 def check_interrupting_callback(rank):
@@ -587,6 +604,7 @@ FAILURES = {
     "check_failing_step": "OSError: disk on fire",
     "check_failing_initialisation": "OSError: disk on fire",
     "check_failing_callback": "OSError: disk on fire",
+    "check_callback_out_of_memory": "RuntimeError: out of memory",
     "check_leaving": "SystemExit: 3",
     "check_terminating": "SystemExit: 3",
     "check_terminating_after_an_interrupt": "SystemExit: 3",

@@ -402,10 +402,9 @@ BEYOND = {
 )
 def test_data_that_a_sigmoid_cannot_reconstruct_warn(kind, parameters, X, make):
     change, values = BEYOND[kind]
-    scaler = "MaxAbsScaler" if kind == "sparse" else "MinMaxScaler"
     message = (
         r"beyond \[0, 1\], the range of output_activation='sigmoid'. Got X with "
-        rf"values from {values}.*; scale X, with {scaler} .*'identity'"
+        rf"values from {values}.*; scale X, with MinMaxScaler .*'identity'"
     )
     model = make(output_activation="sigmoid", validation_fraction=0.5, **parameters)
     with pytest.warns(UserWarning, match=message) as record:
@@ -518,6 +517,8 @@ def test_the_scalers_of_sparse_rows_take_them(make, X):
         make(output_activation="sigmoid").fit(2 * sparse)
     with pytest.raises(ValueError, match=r"range \[0, 1\].* with MaxAbsScaler say"):
         make(loss="cross_entropy", output_activation="sigmoid").fit(2 * sparse)
+    with pytest.raises(ValueError, match=r"with MinMaxScaler after X\.toarray\(\) say"):
+        make(loss="cross_entropy", output_activation="sigmoid").fit(-1 * sparse)
     with pytest.raises(ValueError, match=r"diverged.* with MaxAbsScaler say"):
         make(learning_rate_init=1e40).fit(sparse)
 
