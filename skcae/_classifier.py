@@ -349,7 +349,8 @@ class ContractiveAutoencoderClassifier(
             before it converged.
         UserWarning
             If training was interrupted, if one of the labels is the string "-1", unless
-            the only other one is "1", and whatever else the transformer warns of.
+            the only other one is "1" or "+1", and whatever else the transformer warns
+            of.
         """
         if current_group().size > 1:
             raise NotImplementedError(

@@ -159,13 +159,16 @@ def _range(X):
     return min(lows), max(highs)
 
 
-def scalers(X, to_unit_interval=False):
+def scalers(X):
     """Return the names of scikit-learn's scalers that take X, for a message."""
+    return "MaxAbsScaler" if issparse(X) else "StandardScaler or MinMaxScaler"
+
+
+def _unit_scaler(X, dense="MinMaxScaler"):
+    """Return the name of one that takes X to [0, 1]: ``dense`` unless X is sparse."""
     if not issparse(X):
-        return "MinMaxScaler" if to_unit_interval else "StandardScaler or MinMaxScaler"
-    if to_unit_interval and X.min() < 0:
-        return "MinMaxScaler after X.toarray()"
-    return "MaxAbsScaler"
+        return dense
+    return "MaxAbsScaler" if _range(X)[0] >= 0 else "MinMaxScaler after X.toarray()"
 
 
 def _beyond_unit_interval(X):
@@ -182,12 +185,9 @@ def _beyond_unit_interval(X):
 
 def _check_range(X, loss):
     if LOSSES[loss].unit_interval and (values := _beyond_unit_interval(X)):
-        scaler = scalers(X, to_unit_interval=True)
-        if scaler == "MinMaxScaler":
-            scaler += "(clip=True)"
         raise ValueError(
             f"loss={loss!r} requires X in the range [0, 1]. Got values {values}; scale "
-            f"X, with {scaler} say."
+            f"X, with {_unit_scaler(X, dense='MinMaxScaler(clip=True)')} say."
         )
 
 
@@ -949,8 +949,7 @@ class ContractiveAutoencoderTransformer(
             warnings.warn(
                 "The reconstruction explains nothing beyond [0, 1], the range of "
                 f"output_activation='sigmoid'. Got X with values {values}; scale X, "
-                f"with {scalers(X, to_unit_interval=True)} say, or use "
-                "output_activation='identity'."
+                f"with {_unit_scaler(X)} say, or use output_activation='identity'."
             )
             return
         if self.corruption is not None:  # The error is not of X itself.
@@ -961,8 +960,7 @@ class ContractiveAutoencoderTransformer(
         of_what, scale = "variance of X", f"Scale X, with {scalers(X)}"
         if unit_interval:
             of_what = "variation of X (by cross-entropy)"
-            scaler = scalers(X, to_unit_interval=True)
-            scale = f"Scale X, with {scaler}, if it fills little of [0, 1]"
+            scale = f"Scale X, with {_unit_scaler(X)}, if it fills little of [0, 1]"
         to_lower = self._to_lower(
             lam=self.lam > 0,
             gamma=self.gamma > 0,
