@@ -23,7 +23,7 @@ def main():
     model = Pipeline(
         [
             ("scale", MinMaxScaler()),
-            ("cae", ContractiveAutoencoderTransformer(tol=0.05, random_state=0)),
+            ("cae", ContractiveAutoencoderTransformer(tol=0.2, random_state=0)),
             ("rescale", StandardScaler()),
             ("classify", LogisticRegression(max_iter=1000)),
         ]

@@ -1,8 +1,6 @@
-import subprocess
 import sys
 import warnings
 from itertools import pairwise
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -597,13 +595,6 @@ def test_tangents(cae, X):
         )
     with pytest.raises(ValueError, match="at most 5"):
         displays.TangentDisplay.from_estimator(cae, X, image_shape=SHAPE)
-
-
-def test_importing_them_doesnt_load_matplotlib():
-    # In a new process, as this one has loaded it already.
-    code = "import sys, skcae.displays; assert 'matplotlib' not in sys.modules"
-    root = Path(displays.__file__).parent.parent
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
 def test_bars_of_weights_that_are_all_zero(pyplot):

@@ -104,7 +104,7 @@ def test_a_search_by_reconstruction(X, make):
 
 def test_cross_val_score(digits):
     X, y = digits[0][:500], digits[1][:500]
-    scores = cross_val_score(make_classifier(), X, y, cv=3)
+    scores = cross_val_score(make_classifier(tol=0.05), X, y, cv=3)
     assert scores.shape == (3,)
     assert scores.min() > 0.8
 

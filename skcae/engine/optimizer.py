@@ -153,7 +153,7 @@ def orthogonalize(matrix, product=pytorch_product):
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     # Squares of very large or small entries must not leave the range of the dtype.
     tiny = torch.finfo(wide.dtype).tiny
-    wide = wide / torch.linalg.vector_norm(wide, ord=torch.inf).clamp_(min=tiny)
+    wide = wide / wide.abs().amax().clamp_(min=tiny)
     # What is lost in rounding anyway is dropped: weights of features that are always
     # zero would shrink forever, and products of subnormal numbers are slow.
     wide = torch.nn.functional.hardshrink(wide, torch.finfo(wide.dtype).eps)
