@@ -816,7 +816,7 @@ def test_a_damaged_word_is_noticed():
 # Interruptions, anywhere
 
 SKCAE = str(Path(skcae.__file__).parent)
-N_PLACES = N_CASES // 100 or 30
+N_PLACES = N_CASES // 100 or 20
 SMALL = {"n_hidden": 3, "tol": 0, "batch_size": 5, "random_state": 0}
 
 
