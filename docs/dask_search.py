@@ -18,7 +18,7 @@ model = Pipeline(
         ("classify", LogisticRegression()),
     ]
 )
-grid = {"cae__lam": [0.1, 1], "cae__n_hidden": [32, 64]}
+grid = {"cae__lam": [0.1, 1], "cae__n_hidden": [16, 32]}
 
 
 def main():

@@ -59,7 +59,7 @@ def test_the_recipe_of_a_search():
     assert progress.startswith("Progress: http")
     assert fits == "Fitting 3 folds for each of 4 candidates, totalling 12 fits"
     best, score = re.fullmatch(r"({.*}) ([\d.]+)", best).groups()
-    assert best == "{'cae__lam': 1, 'cae__n_hidden': 64}"
+    assert best == "{'cae__lam': 1, 'cae__n_hidden': 32}"
     assert float(score) > 0.9
 
 
