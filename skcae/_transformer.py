@@ -4,6 +4,7 @@ import hashlib
 import math
 import sys
 import warnings
+from collections.abc import Mapping, Set
 from numbers import Integral, Real
 
 import numpy as np
@@ -892,7 +893,8 @@ class ContractiveAutoencoderTransformer(
             isinstance(n_hidden, Integral) or getattr(n_hidden, "shape", None) == ()
         )
         sizes = [n_hidden] if is_one else list(n_hidden)
-        if not sizes or not all(
+        has_order = not isinstance(n_hidden, (Mapping, Set))
+        if not (sizes and has_order) or not all(
             isinstance(size, Integral) and not isinstance(size, bool) and size >= 1
             for size in sizes
         ):

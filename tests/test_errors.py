@@ -460,7 +460,7 @@ def test_precisions_that_a_device_lacks(X, make, monkeypatch):
     "n_hidden",
     [
         *((), (4, 0), (4, -1), (4, 2.5), [4, "3"], (True, 2), [[4, 3]]),
-        *(True, np.array(5), np.array(2.5), np.array([[4, 3]])),
+        *(True, np.array(5), np.array(2.5), np.array([[4, 3]]), {4: 1}, {4, 3}),
     ],
     ids=repr,
 )
