@@ -137,7 +137,7 @@ def test_importing_loads_nothing_optional():
     # In a new process, as this one has loaded everything already. scikit-learn loads
     # pandas where it is installed: only what comes on top is the package's doing.
     code = (
-        f"import sys, sklearn.base, torch; before = set(sys.modules); "
+        "import sys, sklearn.base, torch; before = set(sys.modules); "
         f"import {', '.join(OUTSIDE)}; print(*sorted(set(sys.modules) - before))"
     )
     result = subprocess.run(

@@ -38,7 +38,7 @@ N_CASES = int(os.environ.get("SKCAE_FAULT_CASES", 0))
 def cases(n_cases):
     """Settings for a test that normally tries so many cases."""
     return settings(
-        max_examples=n_cases * N_CASES // 2100 if N_CASES else n_cases,
+        max_examples=n_cases * N_CASES // 3000 if N_CASES else n_cases,
         derandomize=not N_CASES,
         database=None,
         deadline=None,
@@ -413,7 +413,7 @@ def train(model, X, how):
 HOW = st.sampled_from(["fit", "fit", "partial_fit"])
 
 
-@cases(900)
+@cases(1300)
 @given(data=data(), drawn=parameters(), how=HOW)
 def test_a_fit_works_or_says_what_is_wrong(data, drawn, how):
     X, plain = data
@@ -451,7 +451,7 @@ def fitted_models(draw):
     return pickle.loads(pickled_model(*args))
 
 
-@cases(500)
+@cases(700)
 @given(
     model=fitted_models(),
     data=data(n_columns=[4, 4, 4, 3]),
@@ -475,7 +475,7 @@ def test_a_refit_works_or_leaves_all_as_it_was(model, data, drawn, how):
     assert_same_answers(answers(twin, plain), results)
 
 
-@cases(350)
+@cases(500)
 @given(model=fitted_models(), data=data(n_columns=[4, 4, 4, 3]))
 def test_a_fitted_model_answers_or_says_what_is_wrong(model, data):
     X, plain = data
@@ -647,7 +647,7 @@ def pickled_classifier():
     return pickle.dumps(model.fit(X, np.arange(10) % 2))
 
 
-@cases(350)
+@cases(500)
 @given(
     data=data(n_columns=[1, 2, 4, 4, 4]).flatmap(
         lambda pair: st.tuples(st.just(pair), labels(len(pair[1])))
@@ -816,7 +816,7 @@ def test_a_damaged_word_is_noticed():
 # Interruptions, anywhere
 
 SKCAE = str(Path(skcae.__file__).parent)
-N_PLACES = N_CASES // 100 or 20
+N_PLACES = N_CASES // 100 or 30
 SMALL = {"n_hidden": 3, "tol": 0, "batch_size": 5, "random_state": 0}
 
 
