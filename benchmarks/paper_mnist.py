@@ -260,6 +260,7 @@ class Study:
                 batch_size=int(np.clip(n_labels // 16, 16, 128)),
                 # Few labels make few steps an epoch.
                 max_iter=self.fine_tuning_epochs * (1 if n_labels == ALL else 5),
+                n_iter_no_change=5,
                 device=self.device,
                 random_state=seed,
                 **fine_tuning,

@@ -29,6 +29,10 @@ from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
 from .stacking import checked_steps, new_architecture, stack
 
+# A classifier is useless whose cross-entropy is above this part of that of the classes'
+# frequencies.
+_UNLEARNT = 0.98
+
 
 def _without_training(transformer):
     """Return a shallow copy without what only the transformer's own training needs."""
@@ -102,7 +106,7 @@ class ContractiveAutoencoderClassifier(
     solver : {"adam", "muon"}, default="muon"
         Optimiser of fine-tuning; see `ContractiveAutoencoderTransformer`.
 
-    learning_rate_init : float, default=0.005
+    learning_rate_init : float, default=0.01
         Initial learning rate of fine-tuning, in (0, inf). It is multiplied by 0.3 each
         time that the objective stops improving, three times in all.
 
@@ -117,7 +121,7 @@ class ContractiveAutoencoderClassifier(
         Improvement of the objective that counts as one, relative to the objective
         where that is above 1. In [0, inf).
 
-    n_iter_no_change : int, default=5
+    n_iter_no_change : int, default=10
         Number of epochs without an improvement by ``tol`` after which the learning
         rate is reduced or, after the third reduction, training has converged.
 
@@ -280,11 +284,11 @@ class ContractiveAutoencoderClassifier(
         corruption=None,
         corruption_level=0.1,
         solver="muon",
-        learning_rate_init=0.005,
+        learning_rate_init=0.01,
         batch_size="auto",
         max_iter=500,
         tol=1e-3,
-        n_iter_no_change=5,
+        n_iter_no_change=10,
         early_stopping=False,
         validation_fraction=0.1,
         device="auto",
@@ -348,7 +352,10 @@ class ContractiveAutoencoderClassifier(
             If fine-tuning or the autoencoder's training reached its ``max_iter``
             before it converged.
         UserWarning
-            If training was interrupted, if one of the labels is the string "-1", unless
+            If fine-tuning converged where the classes' frequencies say nearly as much
+            as the model: where the cross-entropy (with ``early_stopping=True``, that of
+            the held-out samples) is less than 2% below their entropy; if training was
+            interrupted, if one of the labels is the string "-1", unless
             the only other one is "1" or "+1", and whatever else the transformer warns
             of.
         """
@@ -394,6 +401,8 @@ class ContractiveAutoencoderClassifier(
             )
         elif why == "interrupt":
             warnings.warn("Fine-tuning interrupted by user.")
+        elif why == "convergence":
+            self._warn_of_unlearnt_classes(training, data)
         return self
 
     def _validated(self, X, y):
@@ -626,6 +635,29 @@ class ContractiveAutoencoderClassifier(
             "n_iter_": n_epochs,
             "_activation": training.trainer.architecture.activation,
         }
+
+    def _warn_of_unlearnt_classes(self, training, data):
+        X, labels, weights = data
+        frequencies = np.bincount(labels, weights) / weights.sum()
+        entropy = -(frequencies * np.log(frequencies)).sum()
+        reached = training.curves["cross_entropy"][-1]
+        if self.early_stopping:
+            reached = training.progress.lowest
+        if reached < _UNLEARNT * entropy:
+            return
+        to_lower = {
+            "alpha": self.alpha > 0,
+            "corruption_level": self.corruption is not None,
+            "tangent_weight": self.tangent_weight > 0,
+        }
+        lower = any(to_lower.values()) and f", or lower {self._to_lower(**to_lower)}"
+        warnings.warn(
+            f"Fine-tuning converged at a cross-entropy of {reached:.3g}, where the "
+            f"classes' frequencies alone have {entropy:.3g}: the model says next to "
+            "nothing about the classes. Raise learning_rate_init "
+            f"({self.learning_rate_init}) or n_iter_no_change "
+            f"({self.n_iter_no_change}), scale X, with {scalers(X)}{lower or ''}."
+        )
 
     def _diverged(self, X, error):
         to_lower = self._to_lower(

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import pickle
+import re
 from unittest import SkipTest
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 import scipy.sparse
 import torch
 from scipy.special import expit, log_softmax, softmax
+from scipy.stats import entropy
 from sklearn.base import clone
+from sklearn.datasets import make_circles
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -29,6 +32,7 @@ unconverged = pytest.mark.filterwarnings(
     "ignore:Maximum iterations:sklearn.exceptions.ConvergenceWarning"
 )
 useless_autoencoder = pytest.mark.filterwarnings("ignore:The reconstruction explains")
+unlearnt_classes = pytest.mark.filterwarnings("ignore:Fine-tuning converged at")
 
 small = functools.partial(ContractiveAutoencoderTransformer, max_iter=5, batch_size=64)
 
@@ -73,12 +77,14 @@ def run(check, *args):
 
 
 @useless_autoencoder
+@unlearnt_classes
 @unconverged
 @with_checks(VARIANTS)
 def test_checks(estimator, check):
     run(check, estimator)
 
 
+@unlearnt_classes
 @unconverged
 @useless_autoencoder
 @pytest.mark.parametrize(
@@ -192,6 +198,7 @@ def test_fitted_attributes(X, y, make):
     assert not np.array_equal(model.coefs_[0], alone.encoder_coefs_[0])
 
 
+@unlearnt_classes
 def test_weight_decay_keeps_weights_small(X, y, make):
     free, held = (make(alpha=alpha).fit(X, y) for alpha in (0, 0.1))
     assert np.linalg.norm(held.coefs_[-1]) < 0.5 * np.linalg.norm(free.coefs_[-1])
@@ -312,6 +319,7 @@ def test_minus_one_beside_another_label_is_no_label(other, X, make):
         make().fit(X, y)
 
 
+@unlearnt_classes
 @pytest.mark.parametrize("dtype", [str, object])
 @pytest.mark.parametrize("others", [["a", "b"], ["a"]], ids=str)
 def test_minus_one_in_quotes_is_a_class_but_suspicious(others, dtype, X, y, make):
@@ -435,6 +443,7 @@ def test_class_weight_is_the_number_of_copies(X, y, make):
     np.testing.assert_allclose(actual.loss_curve_, expected.loss_curve_, rtol=1e-9)
 
 
+@unlearnt_classes
 def test_balanced_classes(X, make):
     y = np.zeros(60, dtype=int)
     y[:5] = 1
@@ -453,6 +462,7 @@ def test_balanced_classes(X, make):
     assert same(make(class_weight="balanced").fit(X, y), expected)
 
 
+@unlearnt_classes
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("scale", [1e-50, 1e50, 1e308, 5e-300])
 def test_only_ratios_of_class_weights_matter(scale, early_stopping, X, y, make):
@@ -517,6 +527,7 @@ def test_early_stopping_returns_the_first_of_the_best(fit_with_losses):
     assert same(fit_with_losses(best + more, max_iter=5), expected)
 
 
+@unlearnt_classes
 @unconverged
 def test_early_stopping_returns_the_best_epoch(X, make):
     rng = np.random.default_rng(0)
@@ -532,6 +543,7 @@ def test_early_stopping_returns_the_best_epoch(X, make):
     assert until.history_["validation_loss"][-1] == losses.min()
 
 
+@unlearnt_classes
 def test_held_out_samples_are_stratified_and_labelled(X, y, make, monkeypatch):
     from skcae.engine.finetuning import FineTuner
 
@@ -559,6 +571,35 @@ def test_a_class_too_small_to_hold_out_of_is_named(X, make):
     labels = np.array(["dog", "cat"] * 29 + ["emu", "cat"])
     with pytest.raises(ValueError, match=r"each class: .*\['emu'\]"):
         make(early_stopping=True).fit(X, labels)
+
+
+def test_defaults_learn_what_no_linear_model_can():
+    # The loss stays at that of the classes' frequencies for ten epochs.
+    X, y = make_circles(500, noise=0.05, factor=0.5, random_state=0)
+    X = StandardScaler().fit_transform(X)
+    for seed in range(4):
+        model = ContractiveAutoencoderClassifier(random_state=seed).fit(X, y)
+        assert model.score(X, y) > 0.95
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("class_weight", [None, {0: 1, 1: 2, 2: 6}])
+def test_classes_that_are_not_learnt_warn(X, y, class_weight, early_stopping, make):
+    expected = entropy([1, 1, 1] if class_weight is None else [1, 2, 6])
+    model = make(class_weight=class_weight, alpha=1e-6, early_stopping=early_stopping)
+    with pytest.warns(UserWarning, match="Fine-tuning converged") as warned:
+        model.fit(np.tile(X[0], (60, 1)), np.arange(60) % 3)
+    pattern = (
+        r"cross-entropy of ([\d.]+), .* frequencies alone have ([\d.]+): .*"
+        r" learning_rate_init \(0.05\) or n_iter_no_change \(2\), .* lower alpha"
+    )
+    reached, frequencies = map(
+        float, re.search(pattern, str(warned[0].message)).groups()
+    )
+    assert frequencies == pytest.approx(expected, abs=0.005)
+    assert reached == pytest.approx(expected, rel=0.1)
+    # No warning, which would be an error, where they are learnt.
+    model.set_params(n_iter_no_change=20).fit(X, y)
 
 
 def test_max_iter_warns(X, y, make):
@@ -967,6 +1008,7 @@ def test_labelled_rows_of_a_large_memory_map(
     assert same(some, model.fit(mapped(X[has_label]), y[has_label]))
 
 
+@unlearnt_classes
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_few_labels_in_a_large_memory_map(
     early_stopping, X, y, make, pretrained, mapped, small_windows
@@ -1036,6 +1078,7 @@ def test_images_in_bytes(digits):
     assert same(*models)
 
 
+@unlearnt_classes
 def test_loss_is_the_cross_entropy(X, y, make):
     # With a learning rate too small to change anything.
     model = make(learning_rate_init=1e-30).fit(X, y)

@@ -297,6 +297,7 @@ ALLOWED_WARNINGS = [
     "X has feature names, but",
     "Training interrupted by user",
     "Fine-tuning interrupted by user",
+    "Fine-tuning converged at a cross-entropy",
     "The label '-1' is a string",
     "The number of unique classes is greater than 50%",
 ]
