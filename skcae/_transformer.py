@@ -36,6 +36,7 @@ from .engine.batches import (
     block_rows,
     detached,
     is_out_of_core,
+    lost_in_rounding,
 )
 from .engine.corruption import CORRUPTIONS, check_corruption
 from .engine.device import (
@@ -60,6 +61,9 @@ _GOOD_ENOUGH = 0.01
 # A model is useless whose reconstruction misses more than this part of what a constant
 # one misses: of the variance, where the loss is the squared error.
 _UNLEARNT = 0.9
+
+# The part of the variance of X that may be lost where it is rounded for training.
+_TOO_COARSE = 0.1
 
 # What a stopped training must have in common with the next fit to be resumed.
 _RESUMES_WITH = (
@@ -354,6 +358,7 @@ class ContractiveAutoencoderTransformer(
         Whether `fit` goes on from the previous solution. If ``max_iter`` or a callback
         stopped that, a fit to the same data with the same settings resumes exactly
         where it was; any other one starts from there at the initial learning rate.
+        Of a memory map larger than 256 MiB it compares about 1000 rows.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the initial parameters, the order of the samples, the corruption and the
@@ -595,7 +600,8 @@ class ContractiveAutoencoderTransformer(
             it is for data that aren't scaled or for a far too large ``lam`` (only
             without corruption): of the variance for the squared error, and for the
             cross-entropy of the difference between the loss of a constant
-            reconstruction and that of a perfect one; if X leaves [0, 1], all that
+            reconstruction and that of a perfect one; if rounding X to ``precision``
+            takes more than a tenth of its variance; if X leaves [0, 1], all that
             ``output_activation="sigmoid"`` can reconstruct; or if training was
             interrupted.
         """
@@ -697,7 +703,7 @@ class ContractiveAutoencoderTransformer(
         n_samples = self._agreed_n_samples(group, X, continues)
         fingerprint = self._fingerprint(group, X)
         state = self._training_state if continues else None
-        resumes = state is not None and state["fingerprint"] == fingerprint
+        resumes = bool(fingerprint and state and state["fingerprint"] == fingerprint)
         restores = resumes or bool(
             state and keeps_optimizer and state["solver"] == self.solver
         )
@@ -717,12 +723,14 @@ class ContractiveAutoencoderTransformer(
             arrays = self._arrays
             if resumes and state["arrays"] is not None:
                 arrays = Parameters(*state["arrays"])
+        precision = self._usable_precision(settings["device"])
+        self._warn_of_rounding(X, precision)
         trainer = Trainer(
             architecture,
             X,
             arrays,
             batch_size=self._batch_size(n_samples),
-            precision=self._usable_precision(settings["device"]),
+            precision=precision,
             seed=rng.randint(np.iinfo(np.int32).max),
             group=group,
             **settings,
@@ -812,14 +820,18 @@ class ContractiveAutoencoderTransformer(
                 )
 
     def _fingerprint(self, group, X):
-        """Identify data and settings, by the latter and about 1000 rows of each rank.
+        """Identify the data and the settings, or nothing if no fit resumes another.
 
-        It is the same on all ranks, so that what one of them keeps is good for all.
+        It is the same on all ranks, so that what one of them keeps is good for all. Of
+        a large memory map it takes about 1000 rows.
         """
+        if not self.warm_start:
+            return ""
         settings = [_plain(getattr(self, name)) for name in _RESUMES_WITH]
         settings = [X.shape, X.dtype.str, *settings]
-        digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
-        rows = X[:: X.shape[0] // 1000 + 1]
+        # The fastest of hashlib where the processor has instructions for it.
+        digest = hashlib.sha256(repr(settings).encode())
+        rows = X[:: X.shape[0] // 1000 + 1] if is_out_of_core(X) else X
         parts = [rows.data, rows.indices, rows.indptr] if issparse(X) else [rows]
         for part in parts:
             digest.update(np.ascontiguousarray(part))
@@ -850,6 +862,17 @@ class ContractiveAutoencoderTransformer(
             )
             return "float32"
         return self.precision
+
+    def _warn_of_rounding(self, X, precision):
+        lost = lost_in_rounding(X, PRECISIONS[precision])
+        # Values out of range are none of rounding's; training finds them.
+        if not _TOO_COARSE < lost < np.inf:
+            return
+        warnings.warn(
+            f"Rounding X to precision={precision!r} for training takes "
+            f"{min(lost, 1):.0%} of its variance: its values are large, but differ by "
+            f"little. Scale X, with {scalers(X)}, or use precision='float64'."
+        )
 
     def _settings(self):
         """Return the parameters that need no data to be valid, by the engine's names.

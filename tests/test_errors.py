@@ -8,9 +8,11 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 from scipy.special import xlog1py, xlogy
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skcae import (
@@ -364,6 +366,24 @@ def test_a_model_that_keeps_nothing_warns(factor, parameters, X, make):
     with pytest.warns(UserWarning, match=NOTHING_LEARNT):
         make(**parameters).fit(factor * centred)
     make().fit(centred)  # A warning would be an error.
+
+
+@pytest.mark.filterwarnings("ignore:Maximum iterations")
+@pytest.mark.filterwarnings("ignore:The reconstruction explains")
+@pytest.mark.parametrize("corruption", [None, "gaussian"])
+def test_what_rounding_takes_is_told(corruption, X, make):
+    seconds = 1.7e9 + 60 * X  # float32 keeps multiples of 128 of such numbers
+    model = make(max_iter=2, corruption=corruption)
+    message = (
+        r"precision='float32' .* takes 100% of its variance.* Scale X, with "
+        r"StandardScaler or MinMaxScaler, or use precision='float64'"
+    )
+    for fit in (model.fit, clone(model).partial_fit):
+        with pytest.warns(UserWarning, match=message):
+            fit(seconds)
+    # A warning would be an error.
+    clone(model).fit(StandardScaler().fit_transform(seconds))
+    model.set_params(precision="float64").fit(seconds)
 
 
 @pytest.mark.filterwarnings("ignore:Maximum iterations")

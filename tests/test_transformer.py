@@ -9,6 +9,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from callbacks import needs_callbacks, other_steps_lack_callbacks
 from numpy.testing import assert_allclose, assert_array_equal
@@ -838,6 +839,18 @@ def test_a_stopped_training_is_not_resumed_with_something_else(change, X, make):
     start = copy.deepcopy(model)
     fit_to_max_iter(model.set_params(max_iter=1, learning_rate_init=1e-100), rows)
     assert_allclose(weights(model), weights(start), rtol=1e-6)
+
+
+@pytest.mark.parametrize("convert", [np.array, scipy.sparse.csr_array], ids=str)
+def test_a_single_other_value_is_other_data(convert, make, capsys):
+    X = np.random.default_rng(0).random((2500, 3))
+    other = X.copy()
+    other[1, 1] += 1e-9
+    model = make(warm_start=True, max_iter=1, verbose=True, **ENDLESS)
+    message = "The data or settings aren't those of the training that was stopped"
+    for data, is_other in [(X, False), (X.copy(), False), (other, True)]:
+        fit_to_max_iter(model, convert(data))
+        assert (message in capsys.readouterr().out) == is_other
 
 
 def test_warm_start_takes_new_data(X, make):

@@ -17,6 +17,7 @@ from skcae.engine.batches import (
     block_rows,
     detached,
     is_out_of_core,
+    lost_in_rounding,
     row_blocks,
     take_rows,
 )
@@ -447,6 +448,38 @@ def test_sample_draws_without_replacement():
     # From the same stream of random numbers as the epochs: the next draw differs.
     assert batches.sample(8)[:, 0].tolist() != first
     assert len(batches.sample(100)) == 20
+
+
+@pytest.mark.parametrize(
+    "offset, source, dtype",
+    [
+        (1.7e9, "f8", torch.float32),
+        (1e5, "f8", torch.float32),
+        (300, "f8", torch.bfloat16),
+        (300, ">f4", torch.bfloat16),
+        (1e5, "f8", torch.float64),
+        (1e5, "f4", torch.float32),
+        (1e5, "f4", torch.float64),
+    ],
+)
+@pytest.mark.parametrize("convert", [np.asarray, scipy.sparse.csr_array])
+def test_variance_lost_in_rounding(convert, offset, source, dtype):
+    X = (offset + np.random.default_rng(0).normal(size=(900, 3))).astype(source)
+    wide = X.astype(np.float64)
+    error = torch.tensor(wide).to(dtype).double().numpy() - wide
+    expected = (error**2).mean(axis=0).sum() / wide.var(axis=0).sum()
+    native = X if convert is np.asarray else X.astype(X.dtype.newbyteorder("="))
+    assert lost_in_rounding(convert(native), dtype) == pytest.approx(expected)
+
+
+def test_nothing_is_lost_where_there_was_nothing():
+    rng = np.random.default_rng(0)
+    X = 0.1 + 1e-16 * rng.integers(-3, 4, size=(90, 3))
+    assert X.var() > 0
+    assert lost_in_rounding(X, torch.float32) == 0
+    assert lost_in_rounding(X[:1], torch.float32) == 0
+    integers = rng.integers(256, size=(90, 3), dtype=np.uint8)
+    assert lost_in_rounding(integers, torch.bfloat16) == 0
 
 
 # Consecutive blocks
