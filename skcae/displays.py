@@ -1016,7 +1016,8 @@ class SamplingDisplay(_Display):
         n_steps : int, default=10
             Number of steps of a walk.
         every : int, default=1
-            Number of steps between two images. In [1, inf).
+            Number of steps between two images. In [1, inf). The last image is that
+            after the last step in any case.
         sigma : float, default=1.0
             Standard deviation of the noise.
         random_state : int, RandomState instance or None, default=None
@@ -1044,7 +1045,7 @@ class SamplingDisplay(_Display):
             return_path=True,
             random_state=random_state,
         )
-        steps = np.arange(0, n_steps + 1, every)
+        steps = np.append(np.arange(0, n_steps, every), n_steps)
         return cls(_as_images(path[:, steps], image_shape), steps).plot(ax, **kwargs)
 
     def plot(self, ax=None, *, cmap="gray"):

@@ -559,13 +559,19 @@ def test_walks(cae, X):
         cae, X[:3], n_steps=7, sigma=2.0, return_path=True, random_state=0
     )
     mosaic = drawn(display.ax_.get_images()[0])
-    assert mosaic.shape == (3 * 3 - 1, 3 * 5 - 1)
-    for i, j in np.ndindex(3, 3):
+    steps = [0, 3, 6, 7]
+    assert mosaic.shape == (3 * 3 - 1, 4 * 5 - 1)
+    for i, j in np.ndindex(3, 4):
         image = mosaic[3 * i : 3 * i + 2, 5 * j : 5 * j + 4]
-        np.testing.assert_array_equal(image.ravel(), path[i, 3 * j])
+        np.testing.assert_array_equal(image.ravel(), path[i, steps[j]])
     labels = [label.get_text() for label in display.ax_.get_xticklabels()]
-    assert labels == ["0", "3", "6"]
-    np.testing.assert_array_equal(display.ax_.get_xticks(), [1.5, 6.5, 11.5])
+    assert labels == ["0", "3", "6", "7"]
+    np.testing.assert_array_equal(display.ax_.get_xticks(), [1.5, 6.5, 11.5, 16.5])
+    for n_steps, every, steps in [(4, 2, [0, 2, 4]), (1, 1, [0, 1]), (2, 9, [0, 2])]:
+        display = displays.SamplingDisplay.from_estimator(
+            cae, X[:3], image_shape=SHAPE, n_steps=n_steps, every=every
+        )
+        assert display.steps.tolist() == steps
     for name, value in [("every", 0), ("n_steps", 0), ("sigma", -1)]:
         with pytest.raises(ValueError, match=f"'{name}' parameter"):
             displays.SamplingDisplay.from_estimator(
