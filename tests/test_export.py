@@ -301,15 +301,19 @@ def test_fitted_classifier_in_a_pipeline(named, dtype, digits):
     assert_same(probabilities, model.predict_proba(X), dtype)
 
 
+QUICK_CLASSIFIER = ContractiveAutoencoderClassifier(
+    ContractiveAutoencoderTransformer(2, tol=0.3, random_state=0),
+    learning_rate_init=0.1,
+    tol=0.1,
+    random_state=0,
+)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_stack_over_a_classifier(dtype, X):
     y = X[:, 0] > 0
     X = StandardScaler().fit_transform(X.astype(dtype))
-    small = ContractiveAutoencoderTransformer(2, tol=0.3, random_state=0)
-    model = StackingClassifier(
-        [("cae", ContractiveAutoencoderClassifier(small, tol=0.3, random_state=0))],
-        cv=2,
-    ).fit(X, y)
+    model = StackingClassifier([("cae", QUICK_CLASSIFIER)], cv=2).fit(X, y)
     options = {StackingClassifier: {"zipmap": False}}
     _, probabilities = run(skl2onnx.to_onnx(model, X[:1], options=options), X)
     assert_same(probabilities, model.predict_proba(X), dtype)
@@ -319,11 +323,7 @@ def test_a_stack_over_a_classifier(dtype, X):
 def test_calibration_of_a_classifier(n_classes, X):
     X = StandardScaler().fit_transform(X)
     y = np.digitize(X[:, 0], [0, 0.7][: n_classes - 1])
-    small = ContractiveAutoencoderTransformer(2, tol=0.3, random_state=0)
-    model = CalibratedClassifierCV(
-        ContractiveAutoencoderClassifier(small, tol=0.3, random_state=0),
-        cv=2,
-    ).fit(X, y)
+    model = CalibratedClassifierCV(QUICK_CLASSIFIER, cv=2).fit(X, y)
     converted = skl2onnx.to_onnx(model, X[:1], options={id(model): {"zipmap": False}})
     _, probabilities = run(converted, X)
     np.testing.assert_allclose(probabilities, model.predict_proba(X), atol=1e-5)

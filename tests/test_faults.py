@@ -292,6 +292,7 @@ def must_work(drawn, X):
 ALLOWED_WARNINGS = [
     "Maximum iterations",
     "The reconstruction explains",
+    "Rounding X to precision=",
     "precision='bfloat16' is emulated",
     "X does not have valid feature names",
     "X has feature names, but",
