@@ -153,11 +153,11 @@ def make_estimator(n_hidden, device, seed, **parameters):
     )
 
 
-def fit_quietly(estimator, X):
+def fit_quietly(estimator, X, y=None):
     """Fit without the warning that max_iter came before convergence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return estimator.fit(X)
+        return estimator.fit(X, y)
 
 
 class SkcaeFit(Contender):

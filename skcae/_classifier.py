@@ -6,6 +6,7 @@ from functools import cache, partial
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.special import xlogy
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -29,8 +30,8 @@ from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
 from .stacking import checked_steps, new_architecture, stack
 
-# A classifier is useless whose cross-entropy is above this part of that of the classes'
-# frequencies.
+# A classifier is useless whose cross-entropy is above this part of that of constant
+# probabilities.
 _UNLEARNT = 0.98
 
 
@@ -353,9 +354,10 @@ class ContractiveAutoencoderClassifier(
             before it converged.
         UserWarning
             If fine-tuning converged where the classes' frequencies say nearly as much
-            as the model: where the cross-entropy (with ``early_stopping=True``, that of
-            the held-out samples) is less than 2% below their entropy; if training was
-            interrupted, if one of the labels is the string "-1", unless
+            as the model: where its cross-entropy (with ``early_stopping=True``, that of
+            the held-out samples) is less than 2% below that of constant probabilities,
+            the frequencies in the training samples; if training was interrupted, if
+            one of the labels is the string "-1", unless
             the only other one is "1" or "+1", and whatever else the transformer warns
             of.
         """
@@ -402,7 +404,7 @@ class ContractiveAutoencoderClassifier(
         elif why == "interrupt":
             warnings.warn("Fine-tuning interrupted by user.")
         elif why == "convergence":
-            self._warn_of_unlearnt_classes(training, data)
+            self._warn_of_unlearnt_classes(training, data, validation_data)
         return self
 
     def _validated(self, X, y):
@@ -485,6 +487,13 @@ class ContractiveAutoencoderClassifier(
                     f"{self.validation_fraction} can't hold out labelled samples of "
                     f"each class: {error}"
                 ) from error
+            missing = np.setdiff1d(np.arange(len(self.classes_)), labels[parts[0]])
+            if len(missing):
+                raise ValueError(
+                    f"early_stopping=True with validation_fraction="
+                    f"{self.validation_fraction} leaves no sample to train on of the "
+                    f"classes {self.classes_[missing].tolist()}."
+                )
         # Rows are copied only where some are left out.
         if len(parts[0]) == X.shape[0]:
             return (X, labels, weights[labels]), None
@@ -636,28 +645,36 @@ class ContractiveAutoencoderClassifier(
             "_activation": training.trainer.architecture.activation,
         }
 
-    def _warn_of_unlearnt_classes(self, training, data):
-        X, labels, weights = data
-        frequencies = np.bincount(labels, weights) / weights.sum()
-        entropy = -(frequencies * np.log(frequencies)).sum()
-        reached = training.curves["cross_entropy"][-1]
+    def _warn_of_unlearnt_classes(self, training, data, validation_data):
+        X = data[0]
+        trained = self._frequencies(data)
+        watched, reached = trained, training.curves["cross_entropy"][-1]
         if self.early_stopping:
+            watched = self._frequencies(validation_data)
             reached = training.progress.lowest
-        if reached < _UNLEARNT * entropy:
+        constant = -xlogy(watched, trained).sum()
+        if reached < _UNLEARNT * constant:
             return
-        to_lower = {
-            "alpha": self.alpha > 0,
-            "corruption_level": self.corruption is not None,
-            "tangent_weight": self.tangent_weight > 0,
-        }
-        lower = any(to_lower.values()) and f", or lower {self._to_lower(**to_lower)}"
-        warnings.warn(
-            f"Fine-tuning converged at a cross-entropy of {reached:.3g}, where the "
-            f"classes' frequencies alone have {entropy:.3g}: the model says next to "
-            "nothing about the classes. Raise learning_rate_init "
-            f"({self.learning_rate_init}) or n_iter_no_change "
-            f"({self.n_iter_no_change}), scale X, with {scalers(X)}{lower or ''}."
+        to_lower = self._to_lower(
+            tol=True,
+            alpha=self.alpha > 0,
+            corruption_level=self.corruption is not None,
+            tangent_weight=self.tangent_weight > 0,
         )
+        warnings.warn(
+            f"Fine-tuning converged at a cross-entropy of {reached:.3g}"
+            f"{' of held-out samples' if self.early_stopping else ''}, where the "
+            f"classes' frequencies alone have {constant:.3g}: the model says next to "
+            "nothing about the classes. If X says more, raise learning_rate_init "
+            f"({self.learning_rate_init}) or n_iter_no_change "
+            f"({self.n_iter_no_change}), scale X, with {scalers(X)}, or lower "
+            f"{to_lower}."
+        )
+
+    def _frequencies(self, data):
+        """Return the weighted frequencies of the classes."""
+        _, labels, weights = data
+        return np.bincount(labels, weights, len(self.classes_)) / weights.sum()
 
     def _diverged(self, X, error):
         to_lower = self._to_lower(

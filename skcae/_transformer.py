@@ -703,7 +703,8 @@ class ContractiveAutoencoderTransformer(
         n_samples = self._agreed_n_samples(group, X, continues)
         fingerprint = self._fingerprint(group, X)
         state = self._training_state if continues else None
-        resumes = bool(fingerprint and state and state["fingerprint"] == fingerprint)
+        is_known = state is not None and state["fingerprint"] != ""
+        resumes = is_known and state["fingerprint"] == fingerprint
         restores = resumes or bool(
             state and keeps_optimizer and state["solver"] == self.solver
         )
@@ -711,7 +712,7 @@ class ContractiveAutoencoderTransformer(
         resumes, restores = map(
             all, zip(*group.gather((resumes, restores)), strict=True)
         )
-        if self.verbose and state is not None and not (resumes or keeps_optimizer):
+        if self.verbose and is_known and not (resumes or keeps_optimizer):
             print(
                 "The data or settings aren't those of the training that was stopped: "
                 "starting from its parameters at the initial learning rate"
@@ -868,10 +869,11 @@ class ContractiveAutoencoderTransformer(
         # Values out of range are none of rounding's; training finds them.
         if not _TOO_COARSE < lost < np.inf:
             return
+        scale = "StandardScaler after X.toarray()" if issparse(X) else scalers(X)
         warnings.warn(
             f"Rounding X to precision={precision!r} for training takes "
-            f"{min(lost, 1):.0%} of its variance: its values are large, but differ by "
-            f"little. Scale X, with {scalers(X)}, or use precision='float64'."
+            f"{min(lost, 1):.0%} of its variance: in that precision its values differ "
+            f"by little or nothing. Scale X, with {scale}, or use precision='float64'."
         )
 
     def _settings(self):

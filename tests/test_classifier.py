@@ -12,7 +12,6 @@ import pytest
 import scipy.sparse
 import torch
 from scipy.special import expit, log_softmax, softmax
-from scipy.stats import entropy
 from sklearn.base import clone
 from sklearn.datasets import make_circles
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -582,24 +581,52 @@ def test_defaults_learn_what_no_linear_model_can():
         assert model.score(X, y) > 0.95
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("class_weight", [None, {0: 1, 1: 2, 2: 6}])
-def test_classes_that_are_not_learnt_warn(X, y, class_weight, early_stopping, make):
-    expected = entropy([1, 1, 1] if class_weight is None else [1, 2, 6])
-    model = make(class_weight=class_weight, alpha=1e-6, early_stopping=early_stopping)
+@pytest.mark.parametrize("class_weight", [None, {0: 1, 1: 3}])
+@pytest.mark.parametrize(
+    "n_trained, n_watched, parameters, names",
+    [
+        ([52, 8], [52, 8], {}, r"tol \(0\.02\)"),
+        ([52, 8], [52, 8], {"alpha": 1e-6}, r"tol \(0\.02\) or alpha \(1e-06\)"),
+        ([52, 8], [52, 8], {"corruption": "gaussian"}, r"tol .* or corruption_level"),
+        (
+            [52, 8],
+            [52, 8],
+            {"tangent_weight": 1e-6, "n_tangents": 1, "alpha": 1e-6},
+            r"tol .*, alpha .* or tangent_weight \(1e-06\)",
+        ),
+        # 30% of the rows, rounded to whole ones of each class.
+        ([36, 6], [16, 2], {"early_stopping": True, "validation_fraction": 0.3}, "tol"),
+    ],
+)
+def test_classes_that_are_not_learnt_warn(
+    n_trained, n_watched, parameters, names, class_weight, X, y, make
+):
+    weights = [1, 1] if class_weight is None else [1, 3]
+    trained, watched = (np.multiply(weights, n) for n in (n_trained, n_watched))
+    expected = log_loss(
+        [0, 1], np.tile(trained / trained.sum(), (2, 1)), sample_weight=watched
+    )
+    model = make(class_weight=class_weight, n_iter_no_change=5, **parameters)
     with pytest.warns(UserWarning, match="Fine-tuning converged") as warned:
-        model.fit(np.tile(X[0], (60, 1)), np.arange(60) % 3)
-    pattern = (
-        r"cross-entropy of ([\d.]+), .* frequencies alone have ([\d.]+): .*"
-        r" learning_rate_init \(0.05\) or n_iter_no_change \(2\), .* lower alpha"
-    )
-    reached, frequencies = map(
-        float, re.search(pattern, str(warned[0].message)).groups()
-    )
-    assert frequencies == pytest.approx(expected, abs=0.005)
-    assert reached == pytest.approx(expected, rel=0.1)
+        # Nothing tells the samples apart.
+        model.fit(np.tile(X[0], (60, 1)), np.repeat([0, 1], [52, 8]))
+    (reached, constant) = re.search(
+        rf"cross-entropy of ([\d.]+)(?: of held-out samples)?, .* alone have ([\d.]+): "
+        rf".*learning_rate_init \(0.05\) or n_iter_no_change \(5\), .* lower {names}",
+        str(warned[0].message),
+    ).groups()
+    assert float(constant) == pytest.approx(expected, abs=0.0006)
+    assert float(reached) == pytest.approx(expected, rel=0.05)
     # No warning, which would be an error, where they are learnt.
-    model.set_params(n_iter_no_change=20).fit(X, y)
+    model.set_params(n_iter_no_change=20, class_weight=None).fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:The least populated")
+def test_a_class_of_which_nothing_is_left_to_train_on_is_named(X, make):
+    labels = np.repeat(["dog", "emu", "cat"], [29, 2, 29])
+    model = make(early_stopping=True, validation_fraction=0.8)
+    with pytest.raises(ValueError, match=r"validation_fraction=0.8 .* \['emu'\]"):
+        model.fit(X, labels)
 
 
 def test_max_iter_warns(X, y, make):

@@ -375,12 +375,17 @@ def test_what_rounding_takes_is_told(corruption, X, make):
     seconds = 1.7e9 + 60 * X  # float32 keeps multiples of 128 of such numbers
     model = make(max_iter=2, corruption=corruption)
     message = (
-        r"precision='float32' .* takes 100% of its variance.* Scale X, with "
-        r"StandardScaler or MinMaxScaler, or use precision='float64'"
+        r"precision='float32' .* takes 100% of its variance.* Scale X, with {}, or use "
+        r"precision='float64'"
     )
     for fit in (model.fit, clone(model).partial_fit):
-        with pytest.warns(UserWarning, match=message):
+        names = "StandardScaler or MinMaxScaler"
+        with pytest.warns(UserWarning, match=message.format(names)):
             fit(seconds)
+        # What doesn't centre doesn't help.
+        names = r"StandardScaler after X\.toarray\(\)"
+        with pytest.warns(UserWarning, match=message.format(names)):
+            fit(csr_array(seconds))
     # A warning would be an error.
     clone(model).fit(StandardScaler().fit_transform(seconds))
     model.set_params(precision="float64").fit(seconds)

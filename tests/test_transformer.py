@@ -851,6 +851,10 @@ def test_a_single_other_value_is_other_data(convert, make, capsys):
     for data, is_other in [(X, False), (X.copy(), False), (other, True)]:
         fit_to_max_iter(model, convert(data))
         assert (message in capsys.readouterr().out) == is_other
+    # What was not to be resumed wasn't identified.
+    model = make(max_iter=1, verbose=True, **ENDLESS).partial_fit(convert(X))
+    fit_to_max_iter(model.set_params(warm_start=True), convert(X))
+    assert message not in capsys.readouterr().out
 
 
 def test_warm_start_takes_new_data(X, make):

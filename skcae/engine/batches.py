@@ -339,21 +339,21 @@ class ShuffledBatches:
 def lost_in_rounding(X, dtype):
     """Return the part of the variance of X that is lost where it is rounded to dtype.
 
-    It is the mean square of the rounding error over the variance, both summed over
-    features, of at most 1000 evenly spaced rows; and 0 where these differ by no more
-    than rounding errors in X itself may come to.
+    It is the variance of the rounding error over that of X, both summed over features,
+    of at most 1000 evenly spaced rows; and 0 where these differ by no more than
+    rounding errors in X itself may come to.
     """
     n_rows = min(1000, block_rows(X.shape[1]))
     rows = as_tensor(dense(X[:: X.shape[0] // n_rows + 1]))
-    if not rows.is_floating_point() or rows.dtype.itemsize <= dtype.itemsize:
+    own = torch.finfo(rows.dtype).eps if rows.is_floating_point() else 0.0
+    if own >= torch.finfo(dtype).eps:
         return 0.0
-    eps = torch.finfo(rows.dtype).eps
     rows = rows.double()
     variance = rows.var(dim=0, correction=0).sum()
-    error = (rows.to(dtype).double() - rows).square().sum(dim=1).mean()
-    if not variance > (64 * eps) ** 2 * rows.square().sum(dim=1).mean():
+    if not variance > (16 * own) ** 2 * rows.square().sum(dim=1).mean():
         return 0.0
-    return (error / variance).item()
+    error = rows.to(dtype).double() - rows
+    return (error.var(dim=0, correction=0).sum() / variance).item()
 
 
 def block_rows(entries_per_row):
