@@ -356,10 +356,9 @@ class ContractiveAutoencoderClassifier(
             If fine-tuning converged where the classes' frequencies say nearly as much
             as the model: where its cross-entropy (with ``early_stopping=True``, that of
             the held-out samples) is less than 2% below that of constant probabilities,
-            the frequencies in the training samples; if training was interrupted, if
-            one of the labels is the string "-1", unless
-            the only other one is "1" or "+1", and whatever else the transformer warns
-            of.
+            the frequencies in the training samples; if training was interrupted; if
+            one of the labels is the string "-1", unless the only other one is "1" or
+            "+1"; and whatever else the transformer warns of.
         """
         if current_group().size > 1:
             raise NotImplementedError(
