@@ -26,14 +26,18 @@ RATES = (0.005, 0.01, 0.02)
 SETTINGS = [(0.005, 5), (0.005, 10), (0.01, 10), (0.02, 10)]
 
 
+def bundled(name):
+    """Return a data set that scikit-learn ships."""
+    return getattr(datasets, f"load_{name}")()
+
+
 def tables():
     """Yield the name and the rows of the transformer's data."""
     digits = datasets.load_digits().data / 16
     yield "digits", digits
     yield "50 digits", digits[:50]
-    for load in (datasets.load_breast_cancer, datasets.load_diabetes):
-        name = load.__name__.removeprefix("load_").replace("_", " ")
-        yield name, StandardScaler().fit_transform(load().data)
+    for name in ("breast_cancer", "diabetes"):
+        yield name, StandardScaler().fit_transform(bundled(name).data)
     yield "tabular", StandardScaler().fit_transform(tabular())
     rng = np.random.default_rng(0)
     factors = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 2000))
@@ -55,15 +59,11 @@ def tasks():
     )
     yield "gaussian_quantiles", unit.fit_transform(X), y
     X = np.random.default_rng(0).normal(size=(2000, 20))
-    yield (
-        "sign of a product",
-        unit.fit_transform(X),
-        (X[:, 0] * X[:, 1] > 0).astype(int),
-    )
-    for load in (datasets.load_iris, datasets.load_wine, datasets.load_breast_cancer):
-        X, y = load(return_X_y=True)
-        name = load.__name__.removeprefix("load_").replace("_", " ")
-        yield name, unit.fit_transform(X), y
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    yield "sign of a product", unit.fit_transform(X), y
+    for name in ("iris", "wine", "breast_cancer"):
+        data = bundled(name)
+        yield name, unit.fit_transform(data.data), data.target
     X, y = datasets.load_digits(return_X_y=True)
     yield "digits", X / 16, y
     yield "100 labels", X / 16, y
@@ -82,7 +82,7 @@ def by_rate(X, n_seeds, **parameters):
         for model in fits:
             fit_quietly(model, X)
         epochs.append(float(np.mean([model.n_iter_ for model in fits])))
-        reached = [0.1 * m.contraction(X).mean() - m.score(X) for m in fits]
+        reached = [m.lam * m.contraction(X).mean() - m.score(X) for m in fits]
         objectives.append(float(np.mean(reached)))
     return epochs, objectives
 

@@ -480,19 +480,18 @@ class ContractiveAutoencoderClassifier(
                     stratify=self.classes_[labels],
                     random_state=rng.randint(np.iinfo(np.int32).max),
                 )
+                missing = np.setdiff1d(np.arange(len(self.classes_)), labels[parts[0]])
+                if len(missing):
+                    raise ValueError(
+                        "none is left to train on of the classes "
+                        f"{self.classes_[missing].tolist()}."
+                    )
             except ValueError as error:
                 raise ValueError(
                     f"early_stopping=True with validation_fraction="
                     f"{self.validation_fraction} can't hold out labelled samples of "
                     f"each class: {error}"
                 ) from error
-            missing = np.setdiff1d(np.arange(len(self.classes_)), labels[parts[0]])
-            if len(missing):
-                raise ValueError(
-                    f"early_stopping=True with validation_fraction="
-                    f"{self.validation_fraction} leaves no sample to train on of the "
-                    f"classes {self.classes_[missing].tolist()}."
-                )
         # Rows are copied only where some are left out.
         if len(parts[0]) == X.shape[0]:
             return (X, labels, weights[labels]), None
@@ -646,12 +645,11 @@ class ContractiveAutoencoderClassifier(
 
     def _warn_of_unlearnt_classes(self, training, data, validation_data):
         X = data[0]
-        trained = self._frequencies(data)
-        watched, reached = trained, training.curves["cross_entropy"][-1]
+        reached = training.curves["cross_entropy"][-1]
         if self.early_stopping:
-            watched = self._frequencies(validation_data)
             reached = training.progress.lowest
-        constant = -xlogy(watched, trained).sum()
+        watched = self._frequencies(validation_data or data)
+        constant = -xlogy(watched, self._frequencies(data)).sum()
         if reached < _UNLEARNT * constant:
             return
         to_lower = self._to_lower(

@@ -35,6 +35,7 @@ from .engine.batches import (
     as_array,
     block_rows,
     detached,
+    evenly_spaced,
     is_out_of_core,
     lost_in_rounding,
 )
@@ -832,7 +833,7 @@ class ContractiveAutoencoderTransformer(
         settings = [X.shape, X.dtype.str, *settings]
         # The fastest of hashlib where the processor has instructions for it.
         digest = hashlib.sha256(repr(settings).encode())
-        rows = X[:: X.shape[0] // 1000 + 1] if is_out_of_core(X) else X
+        rows = X[evenly_spaced(X.shape[0], 1000)] if is_out_of_core(X) else X
         parts = [rows.data, rows.indices, rows.indptr] if issparse(X) else [rows]
         for part in parts:
             digest.update(np.ascontiguousarray(part))

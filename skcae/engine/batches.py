@@ -317,7 +317,7 @@ class ShuffledBatches:
 
     def evenly_spaced(self, n_samples):
         """Return about ``n_samples`` rows, the same ones each time, as a copy."""
-        return self._copied(slice(None, None, self.n_samples // n_samples + 1))
+        return self._copied(evenly_spaced(self.n_samples, n_samples))
 
     def sample(self, n_samples):
         """Return at most ``n_samples`` rows drawn without replacement, as a copy."""
@@ -335,6 +335,11 @@ class ShuffledBatches:
         return rows.to(self.dtype, copy=True).to(self.device)
 
 
+def evenly_spaced(n_rows, n_samples):
+    """Return the slice that takes about ``n_samples`` of so many rows."""
+    return slice(None, None, n_rows // n_samples + 1)
+
+
 @isolated
 def lost_in_rounding(X, dtype):
     """Return the part of the variance of X that is lost where it is rounded to dtype.
@@ -343,12 +348,11 @@ def lost_in_rounding(X, dtype):
     of at most 1000 evenly spaced rows; and 0 where these differ by no more than
     rounding errors in X itself may come to.
     """
-    n_rows = min(1000, block_rows(X.shape[1]))
-    rows = as_tensor(dense(X[:: X.shape[0] // n_rows + 1]))
-    own = torch.finfo(rows.dtype).eps if rows.is_floating_point() else 0.0
+    own = np.finfo(X.dtype).eps if X.dtype.kind == "f" else 0.0
     if own >= torch.finfo(dtype).eps:
         return 0.0
-    rows = rows.double()
+    rows = X[evenly_spaced(X.shape[0], min(1000, block_rows(X.shape[1])))]
+    rows = as_tensor(dense(rows)).double()
     variance = rows.var(dim=0, correction=0).sum()
     if not variance > (16 * own) ** 2 * rows.square().sum(dim=1).mean():
         return 0.0
