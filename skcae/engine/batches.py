@@ -304,15 +304,15 @@ class ShuffledBatches:
             torch.index_select(window, 0, index, out=self._gathered[rows])
         elif isinstance(window, np.ndarray):
             # Indices are in bounds; "raise" would buffer the result.
-            np.take(window, index, axis=0, out=self._host[rows], mode="clip")
+            window.take(index, axis=0, out=self._host[rows], mode="clip")
         else:
             window[index].toarray(out=self._host[rows])
 
     def _finished(self, n_rows):
         """Return the batch of the first ``n_rows`` gathered rows."""
-        batch, gathered = self._batch[:n_rows], self._gathered[:n_rows]
+        batch = self._batch[:n_rows]
         if self._gathered is not self._batch:
-            copy_without_waiting(gathered, batch)
+            copy_without_waiting(self._gathered[:n_rows], batch)
         return batch
 
     def evenly_spaced(self, n_samples):

@@ -19,7 +19,7 @@ class Adam:
     """Adam (Kingma and Ba, ICLR 2015) in PyTorch's fused implementation.
 
     A `torch.optim.Adam` spends more time on bookkeeping than on a small model's
-    arithmetic; this calls the operator below it and owns its memory.
+    arithmetic; this calls the function below it and owns its memory.
     """
 
     def __init__(self, architecture, parameters, gradient, learning_rate):
@@ -33,16 +33,21 @@ class Adam:
                 (), dtype=torch.float32, device=parameters.device
             ),
         }
-        self._lists = {name: [tensor] for name, tensor in self.memory.items()}
+        self._one = torch.ones_like(self.memory["state_steps"])
 
     def step(self):
         """Update the parameters."""
-        self.memory["state_steps"].add_(1)
-        # Of `torch.optim.adam.adam(fused=True)`, without its checks of the arguments.
-        torch.ops.aten._fused_adam_.default(
+        exp_avgs, exp_avg_sqs, state_steps = self.memory.values()
+        # A Python number would be made a tensor each time.
+        state_steps.add_(self._one)
+        # What `torch.optim.Adam(fused=True)` calls, without its checks.
+        torch._fused_adam_(
             [self.parameters],
             [self.gradient],
+            [exp_avgs],
+            [exp_avg_sqs],
             max_exp_avg_sqs=[],
+            state_steps=[state_steps],
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
@@ -50,7 +55,6 @@ class Adam:
             weight_decay=0.0,
             eps=1e-8,
             maximize=False,
-            **self._lists,
         )
 
 
