@@ -704,8 +704,9 @@ class ContractiveAutoencoderClassifier(
         Returns
         -------
         scores : ndarray of shape (n_samples, n_classes) or (n_samples,)
-            In the floating-point dtype of X. With two classes, the score of the second
-            minus that of the first: the logarithm of the ratio of their probabilities.
+            In float32 if X is, else in float64. With two classes, the score of the
+            second minus that of the first: the logarithm of the ratio of their
+            probabilities.
 
         Raises
         ------
@@ -725,7 +726,7 @@ class ContractiveAutoencoderClassifier(
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_`` and the floating-point dtype of X.
+            In the order of ``classes_``, in float32 if X is, else in float64.
 
         Raises
         ------
@@ -747,7 +748,7 @@ class ContractiveAutoencoderClassifier(
         Returns
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_`` and the floating-point dtype of X.
+            In the order of ``classes_``, in float32 if X is, else in float64.
 
         Raises
         ------

@@ -94,6 +94,14 @@ def _early_stopping_is_off(estimator):
     return True
 
 
+def _negligible(variance, mean_square):
+    """Return up to which objective a model is as good as perfect."""
+    rounding = float(np.finfo(np.float32).eps)
+    if variance <= (16 * rounding) ** 2 * mean_square:
+        return sys.float_info.max  # X doesn't vary: there is nothing to learn.
+    return max(_GOOD_ENOUGH * variance, rounding * mean_square)
+
+
 def _types(X):
     """Return the dtypes that X may have; None is any of the numbers.
 
@@ -328,7 +336,8 @@ class ContractiveAutoencoderTransformer(
 
     tol : float, default=1e-3
         Relative improvement of the objective that counts as one, relative to at least
-        1% of the variance of X (summed over features). In [0, inf).
+        1% of the variance of X (summed over features). If X doesn't vary at all, none
+        counts. In [0, inf).
 
     n_iter_no_change : int, default=5
         Number of epochs without an improvement by ``tol`` after which the learning
@@ -347,7 +356,8 @@ class ContractiveAutoencoderTransformer(
         Arithmetic of the training. "bfloat16" keeps parameters and optimiser in
         float32; where the device has no matrix instructions for it, training warns
         and uses float32.
-        `transform` and all other methods compute in the dtype of their input.
+        `transform` and all other methods compute in float32 if their input is, and
+        in float64 otherwise.
 
     device : str, default="auto"
         Where to compute: "cpu", "cuda", "cuda:<index>", "mps", or "auto" for CUDA if
@@ -603,8 +613,8 @@ class ContractiveAutoencoderTransformer(
             cross-entropy of the difference between the loss of a constant
             reconstruction and that of a perfect one; if rounding X to ``precision``
             takes more than a tenth of its variance; if X leaves [0, 1], all that
-            ``output_activation="sigmoid"`` can reconstruct; or if training was
-            interrupted.
+            ``output_activation="sigmoid"`` can reconstruct; if the device has no
+            instructions for ``precision="bfloat16"``; or if training was interrupted.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -639,7 +649,7 @@ class ContractiveAutoencoderTransformer(
 
         It goes on from the current parameters and doesn't look for convergence. The
         first call takes the initial parameters from its chunk, which should hold
-        several hundred rows.
+        several hundred rows. Callbacks are called by `fit` alone.
 
         Parameters
         ----------
@@ -657,8 +667,16 @@ class ContractiveAutoencoderTransformer(
         ------
         ValueError
             As for `fit`.
+        MemoryError
+            As for `fit`.
         AttributeError
             If ``early_stopping=True``, which needs whole fits.
+
+        Warns
+        -----
+        UserWarning
+            If rounding X to ``precision`` takes more than a tenth of its variance, or
+            if the device has no instructions for ``precision="bfloat16"``.
         """
         # _fit_context leaves this out when the estimator is fitted.
         self._validate_params()
@@ -747,11 +765,7 @@ class ContractiveAutoencoderTransformer(
         plateau = Plateau(
             tol,
             self.n_iter_no_change,
-            # A model this good is as good as perfect; or its error is mere rounding.
-            negligible=max(
-                _GOOD_ENOUGH * trainer.variance,
-                float(np.finfo(np.float32).eps) * trainer.mean_square,
-            ),
+            negligible=_negligible(trainer.variance, trainer.mean_square),
             **(state["plateau"] if resumes else {}),
         )
         trainer.scale_learning_rate(plateau.factor)
@@ -1036,8 +1050,8 @@ class ContractiveAutoencoderTransformer(
         Returns
         -------
         H : ndarray of shape (n_samples, n_hidden)
-            The hidden representation h(x) = s(x W + b), in the floating-point dtype of
-            X (float64 where X has none).
+            The hidden representation h(x) = s(x W + b), in float32 if X is, else in
+            float64.
         """
         return self._map_rows(inference.code, self._validate_rows_or_tensor(X))
 
@@ -1052,7 +1066,7 @@ class ContractiveAutoencoderTransformer(
         Returns
         -------
         X_original : ndarray of shape (n_samples, n_features)
-            The reconstructions, in the floating-point dtype of X.
+            The reconstructions, in float32 if X is, else in float64.
         """
         check_is_fitted(self)
         X, types = _array_or_tensor(X)
@@ -1092,7 +1106,8 @@ class ContractiveAutoencoderTransformer(
         """Compute the mean of `score_samples`: higher is better.
 
         The penalty isn't part of it, so that a search over ``lam`` by this score ends
-        at 0. Score what you want the features for.
+        at 0, or near it where the penalty helps against overfitting. Score what you
+        want the features for.
 
         Parameters
         ----------
@@ -1143,9 +1158,9 @@ class ContractiveAutoencoderTransformer(
         entries = entries_per_row(self._fitted_architecture)
         return self._map_rows(contraction, X, entries_per_row=entries)
 
-    def _validate_rows(self, X, *, dtype=_TYPES):
+    def _validate_rows(self, X, **kwargs):
         check_is_fitted(self)
-        return _validate_data(self, as_array(X), dtype=dtype, reset=False)
+        return _validate_data(self, as_array(X), reset=False, **kwargs)
 
     def _validate_rows_or_tensor(self, X):
         check_is_fitted(self)

@@ -250,7 +250,7 @@ class TrainingCurveDisplay(_Display):
     Attributes
     ----------
     lines_ : list of matplotlib Line2D
-        A line for each curve.
+        A line for each curve that has positive values.
     ax_ : matplotlib Axes
         Axes with the curves.
     figure_ : matplotlib Figure

@@ -44,8 +44,9 @@ def singular_values(estimator, X):
     Returns
     -------
     values : ndarray of shape (n_samples, min(n_hidden, n_features))
-        The singular values of each sample's Jacobian, in [0, inf), descending, in the
-        floating-point dtype of X. n_hidden is the number of units of the last layer.
+        The singular values of each sample's Jacobian, in [0, inf), descending, in
+        float32 if X is, else in float64. n_hidden is the number of units of the last
+        layer.
 
     Raises
     ------
@@ -112,8 +113,9 @@ def tangent_bases(estimator, X, n_components):
     Returns
     -------
     bases : ndarray of shape (n_samples, n_components, n_features)
-        Orthonormal vectors in the order of descending singular values, in the
-        floating-point dtype of X. The entry of largest magnitude of each is positive.
+        Orthonormal vectors in the order of descending singular values, in
+        float32 if X is, else in float64. The entry of largest magnitude of each is
+        positive.
         Vectors of equal singular values, zero for example, are an arbitrary basis of
         their span.
 
@@ -186,7 +188,7 @@ def local_dimension(estimator, X):
     -------
     dimensions : ndarray of shape (n_samples,)
         Real numbers from 1 to the rank of the Jacobian, or 0 where that vanishes, in
-        the floating-point dtype of X.
+        float32 if X is, else in float64.
 
     Raises
     ------
@@ -263,7 +265,7 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     -------
     ratios : ndarray of shape (n_radii,)
         Mean of ‖h(x + r v) - h(x)‖ / r over samples x and random unit vectors v, in
-        the floating-point dtype of X.
+        float32 if X is, else in float64.
 
     Raises
     ------
@@ -329,7 +331,7 @@ def score_field(estimator, X):
     Returns
     -------
     field : ndarray of shape (n_samples, n_features)
-        x̂ - x for each sample x, in the floating-point dtype of X.
+        x̂ - x for each sample x, in float32 if X is, else in float64.
 
     Raises
     ------

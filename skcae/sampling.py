@@ -73,7 +73,8 @@ def sample(
     samples : ndarray of shape (n_samples, n_features) or \
             (n_samples, n_steps + 1, n_features)
         Where the walks end, or with ``return_path=True`` their states, the first of
-        which is the row that the walk started from; in the floating-point dtype of X.
+        which is the row that the walk started from; in float32 if X is, else in
+        float64.
 
     Raises
     ------

@@ -357,9 +357,10 @@ NOTHING_LEARNT = (
     [
         (1e3, {}),
         (1e-3, {"tied_weights": False}),
+        (1e-27, {"tol": 1e-3}),
         (1, {"lam": 1e6, "tol": 1e-3, "n_iter_no_change": 5}),
     ],
-    ids=["large values", "small values", "large lam"],
+    ids=["large values", "small values", "squares underflow", "large lam"],
 )
 def test_a_model_that_keeps_nothing_warns(factor, parameters, X, make):
     centred = X - X.mean(axis=0)
@@ -409,6 +410,21 @@ def test_a_cross_entropy_as_of_a_constant_warns(X, make):
 def test_constant_data_are_no_cause_for_a_warning(value, loss, make):
     model = make(loss=loss, output_activation="sigmoid", max_iter=2)
     model.fit(np.full((20, 4), value))
+
+
+@pytest.mark.parametrize(
+    "X",
+    [np.ones((100, 3)), np.full((20, 4), 1 / 3), np.zeros((50, 3)), [[2.0, -3.0]]],
+    ids=["ones", "thirds", "zeros", "one row"],
+)
+@pytest.mark.parametrize("tied_weights", [True, False])
+def test_a_fit_to_data_that_do_not_vary_converges(tied_weights, X):
+    model = ContractiveAutoencoderTransformer(
+        5, tied_weights=tied_weights, random_state=0
+    )
+    model.fit(X)  # A warning would be an error.
+    assert model.n_iter_ == 21
+    assert model.score(X) > -1e-4
 
 
 BEYOND = {

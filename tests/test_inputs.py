@@ -1,5 +1,7 @@
 """Kinds of X: sparse, memory-mapped, tensors. All give what the dense array gives."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -491,13 +493,9 @@ def test_other_input_comes_out_as_arrays_under_dispatch(X, make, dispatch):
     geometry.contraction_ratio(model, torch.tensor(X), [1.0])
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.float16])
-def test_maps_are_not_converted_under_dispatch(
-    dtype, X, make, mapped, dispatch, monkeypatch
-):
-    rows = mapped((10 * X).astype(dtype))
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", rows.nbytes // 2)
-    model = make().fit(rows)
+@pytest.fixture
+def validated(monkeypatch):
+    """Return the list of what X will be after it has been validated."""
     seen = []
 
     def validate(*args, **kwargs):
@@ -506,10 +504,43 @@ def test_maps_are_not_converted_under_dispatch(
 
     validate_data = _transformer.validate_data
     monkeypatch.setattr(_transformer, "validate_data", validate)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float16])
+def test_maps_are_not_converted_under_dispatch(
+    dtype, X, make, mapped, dispatch, validated, monkeypatch
+):
+    rows = mapped((10 * X).astype(dtype))
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", rows.nbytes // 2)
+    model = make().fit(rows)
     codes = model.transform(rows)
-    assert batches.is_out_of_core(seen[0])
-    assert seen[0].dtype == dtype
+    assert batches.is_out_of_core(validated[-1])
+    assert validated[-1].dtype == dtype
     assert_array_equal(codes, model.transform(rows[:].astype(np.float64)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        geometry.singular_values,
+        partial(geometry.tangent_bases, n_components=2),
+        geometry.local_dimension,
+        geometry.score_field,
+        partial(sampling.sample, n_samples=3, random_state=0),
+        partial(sampling.sample, random_state=0),
+    ],
+)
+def test_functions_do_not_convert_maps(
+    function, X, make, mapped, validated, monkeypatch
+):
+    model = make().fit(X)
+    rows = mapped((10 * X).astype(np.int16))
+    monkeypatch.setattr(batches, "_WINDOW_BYTES", rows.nbytes // 2)
+    result = function(model, rows)
+    assert batches.is_out_of_core(validated[-1])
+    assert validated[-1].dtype == np.int16
+    assert_array_equal(result, function(model, rows[:].astype(np.float64)))
 
 
 def test_tensors_go_through_pipelines(X, make, dispatch):

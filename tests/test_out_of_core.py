@@ -28,6 +28,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 from skcae.engine import batches
+from skcae.sampling import sample
 
 path = sys.argv[1]
 n_features, limit, *sizes = map(int, sys.argv[2:])
@@ -86,6 +87,7 @@ os.truncate(path, 2 * X.nbytes)
 half = np.memmap(path, np.float16, mode="r+").reshape(-1, n_features)
 half[0, :2] = np.finfo(np.float16).max
 assert np.isfinite(model.transform(half)).all()
+assert sample(model, half, 5, random_state=0).shape == (5, n_features)
 try:
     np.array(X)
     sys.exit("there was no limit")

@@ -169,9 +169,8 @@ def threads_for(work):
 def is_out_of_memory(error):
     """Return whether that is what PyTorch's exception says; it has no type for it."""
     text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "allocate memory" in text or "out of memory" in text
-    )
+    texts = "allocate memory", "enough memory", "out of memory"
+    return isinstance(error, RuntimeError) and any(t in text for t in texts)
 
 
 def copy_without_waiting(values, out):

@@ -367,12 +367,16 @@ class Trainer(TrainingRun):
             The model.
         """
         loss, output = LOSSES[self.loss], self.architecture.output_activation
-        rows = self.batches.evenly_spaced(1000).to(self.gradient.flat)
+        # Squares of small numbers would leave the range of float32.
+        rows = self.batches.evenly_spaced(1000).cpu().double()
         perfect, constant = loss.bounds(rows)
         spread = (constant - perfect).item()
-        if not spread > _NO_SPREAD * perfect.item():
+        # A mean of equal numbers may differ from them in the last digits.
+        rounding = (16 * torch.finfo(rows.dtype).eps) ** 2
+        mean_square = rows.square().sum(dim=1).mean().item()
+        if not spread > max(_NO_SPREAD * perfect.item(), rounding * mean_square):
             return None
-        parameters = self.architecture.view(self.snapshot(arrays))
+        parameters = self.architecture.view(self._flatten(arrays).double())
         _, activations = encode(self.architecture, parameters, rows)
         z = decode(self.architecture, parameters, activations[-1])
         reached = loss.per_sample(z, rows, ACTIVATIONS[output]).mean()

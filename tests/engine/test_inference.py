@@ -132,6 +132,17 @@ def test_blocks_join_to_the_whole(fitted, function, shape, monkeypatch):
     assert lengths == [2, 2, 2, 2, 2, 1]
 
 
+def test_no_room_for_the_results(fitted):
+    def huge(architecture, parameters, x):
+        return x.new_zeros(1).expand(len(x), 2**50)
+
+    architecture, arrays, X = fitted
+    with pytest.raises(
+        MemoryError, match=r"results of X with 11 rows\. Take fewer rows"
+    ):
+        inference.map_rows(huge, architecture, arrays, X, device=CPU)
+
+
 def test_arguments_are_left_alone_and_not_shared(fitted):
     architecture, arrays, X = fitted
     for array in [X, *(block for group in arrays for block in group)]:
