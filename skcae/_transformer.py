@@ -94,14 +94,6 @@ def _early_stopping_is_off(estimator):
     return True
 
 
-def _negligible(variance, mean_square):
-    """Return up to which objective a model is as good as perfect."""
-    rounding = float(np.finfo(np.float32).eps)
-    if variance <= (16 * rounding) ** 2 * mean_square:
-        return sys.float_info.max  # X doesn't vary: there is nothing to learn.
-    return max(_GOOD_ENOUGH * variance, rounding * mean_square)
-
-
 def _types(X):
     """Return the dtypes that X may have; None is any of the numbers.
 
@@ -336,8 +328,7 @@ class ContractiveAutoencoderTransformer(
 
     tol : float, default=1e-3
         Relative improvement of the objective that counts as one, relative to at least
-        1% of the variance of X (summed over features). If X doesn't vary at all, none
-        counts. In [0, inf).
+        1% of the variance of X (summed over features). In [0, inf).
 
     n_iter_no_change : int, default=5
         Number of epochs without an improvement by ``tol`` after which the learning
@@ -765,7 +756,11 @@ class ContractiveAutoencoderTransformer(
         plateau = Plateau(
             tol,
             self.n_iter_no_change,
-            negligible=_negligible(trainer.variance, trainer.mean_square),
+            # A model this good is as good as perfect; or its error is mere rounding.
+            negligible=max(
+                _GOOD_ENOUGH * trainer.variance,
+                float(np.finfo(np.float32).eps) * trainer.mean_square,
+            ),
             **(state["plateau"] if resumes else {}),
         )
         trainer.scale_learning_rate(plateau.factor)

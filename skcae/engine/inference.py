@@ -67,7 +67,7 @@ def map_rows(
     FloatingPointError
         If ``function`` decomposes matrices that aren't finite.
     MemoryError
-        If there is no room for the results.
+        If there is no room for the parameters or the results.
     """
     is_tensor = isinstance(X, torch.Tensor)
     if is_tensor:
@@ -79,12 +79,6 @@ def map_rows(
             dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         if dtype == torch.float64 and not has_float64(device):
             device = torch.device("cpu")
-    parameters = Parameters(
-        *(
-            [torch.tensor(a, dtype=dtype, device="cpu").to(device) for a in group]
-            for group in arrays
-        )
-    )
     widest = max(architecture.sizes)
     entries_per_row = entries_per_row or widest
     n_rows = block_rows(entries_per_row)
@@ -92,6 +86,12 @@ def map_rows(
     work = math.prod(largest_layer(architecture)) * entries_per_row // widest
     result = None
     try:
+        parameters = Parameters(
+            *(
+                [torch.tensor(a, dtype=dtype, device="cpu").to(device) for a in group]
+                for group in arrays
+            )
+        )
         for rows, block in row_blocks(X, dtype=dtype, device=device, n_rows=n_rows):
             with threads_for(len(block) * work):
                 values = function(architecture, parameters, block)
@@ -107,8 +107,9 @@ def map_rows(
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        sizes = " × ".join(map(str, architecture.sizes))
         raise MemoryError(
-            f"There is not enough memory for the results of X with {X.shape[0]} rows. "
-            "Take fewer rows at a time."
+            f"There is not enough memory for the weights, {sizes}, and what is "
+            f"computed with them from X of {X.shape[0]} rows."
         ) from error
     return result if is_tensor else result.numpy()

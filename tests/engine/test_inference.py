@@ -132,15 +132,18 @@ def test_blocks_join_to_the_whole(fitted, function, shape, monkeypatch):
     assert lengths == [2, 2, 2, 2, 2, 1]
 
 
-def test_no_room_for_the_results(fitted):
+def test_no_room_for_results_or_parameters(fitted):
     def huge(architecture, parameters, x):
         return x.new_zeros(1).expand(len(x), 2**50)
 
     architecture, arrays, X = fitted
-    with pytest.raises(
-        MemoryError, match=r"results of X with 11 rows\. Take fewer rows"
-    ):
+    message = r"not enough memory for the weights, 5 × 3, .* from X of 11 rows"
+    with pytest.raises(MemoryError, match=message):
         inference.map_rows(huge, architecture, arrays, X, device=CPU)
+    large = np.broadcast_to(np.float32(0), (2**30, 2**20))
+    arrays = arrays._replace(encoder_weights=[large])
+    with pytest.raises(MemoryError, match=message):
+        inference.map_rows(inference.code, architecture, arrays, X, device=CPU)
 
 
 def test_arguments_are_left_alone_and_not_shared(fitted):
