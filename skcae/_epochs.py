@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .engine.device import is_out_of_memory
+from .engine.device import memory_errors
 
 # The learning rate is multiplied by the factor each time that the objective stops
 # improving; after the last reduction, training has converged.
@@ -176,13 +176,10 @@ class EpochsMixin:
     def _explained_failure(self, X):
         """Raise what fails while training on X as errors that say what to change."""
         try:
-            yield
+            with memory_errors(self._out_of_memory(X)):
+                yield
         except FloatingPointError as error:
             raise ValueError(self._diverged(X, error)) from error
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryError(self._out_of_memory(X)) from error
 
     def _to_lower(self, **in_use):
         """Return the names and values of the parameters in use, for a message."""

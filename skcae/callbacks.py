@@ -34,8 +34,8 @@ class Checkpoint:
     had ended with that epoch. Loaded again, its ``fit(X)`` goes on exactly, with
     ``max_iter`` more epochs to go; for no more than ``total`` in all, call
     ``set_params(max_iter=total - model.n_iter_)`` before, unless that is 0: the file
-    then holds the result. `partial_fit` calls no callbacks, this one neither: save what
-    it leaves yourself.
+    then holds the result. `partial_fit` calls no callbacks, this one included: save
+    what it leaves yourself.
 
     When training has converged, the file has served its purpose: delete or rename it.
     A model that had converged has nothing to go on with: its ``fit(X)`` begins another

@@ -113,11 +113,10 @@ def tangent_bases(estimator, X, n_components):
     Returns
     -------
     bases : ndarray of shape (n_samples, n_components, n_features)
-        Orthonormal vectors in the order of descending singular values, in
-        float32 if X is, else in float64. The entry of largest magnitude of each is
-        positive.
-        Vectors of equal singular values, zero for example, are an arbitrary basis of
-        their span.
+        Orthonormal vectors in the order of descending singular values, in float32 if X
+        is, else in float64. The entry of largest magnitude of each is positive. Vectors
+        of equal singular values, zero for example, are an arbitrary basis of their
+        span.
 
     Raises
     ------

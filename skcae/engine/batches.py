@@ -340,6 +340,11 @@ def evenly_spaced(n_rows, n_samples):
     return slice(None, None, n_rows // n_samples + 1)
 
 
+def variance_of_rounding(rows, eps):
+    """Return the variance that errors of some ``eps`` may come to in equal rows."""
+    return (16 * eps) ** 2 * rows.square().sum(dim=1).mean()
+
+
 @isolated
 def lost_in_rounding(X, dtype):
     """Return the part of the variance of X that is lost where it is rounded to dtype.
@@ -354,7 +359,7 @@ def lost_in_rounding(X, dtype):
     rows = X[evenly_spaced(X.shape[0], min(1000, block_rows(X.shape[1])))]
     rows = as_tensor(dense(rows)).double()
     variance = rows.var(dim=0, correction=0).sum()
-    if not variance > (16 * own) ** 2 * rows.square().sum(dim=1).mean():
+    if not variance > variance_of_rounding(rows, own):
         return 0.0
     error = rows.to(dtype).double() - rows
     return (error.var(dim=0, correction=0).sum() / variance).item()

@@ -166,11 +166,16 @@ def threads_for(work):
     return _one_thread() if work <= _ONE_THREAD_WORK else nullcontext()
 
 
-def is_out_of_memory(error):
-    """Return whether that is what PyTorch's exception says; it has no type for it."""
-    text = str(error)
-    texts = "allocate memory", "enough memory", "out of memory"
-    return isinstance(error, RuntimeError) and any(t in text for t in texts)
+@contextmanager
+def memory_errors(message):
+    """Raise MemoryError where memory runs out; PyTorch has no type for that."""
+    try:
+        yield
+    except RuntimeError as error:
+        texts = "allocate memory", "enough memory", "out of memory"
+        if not any(text in str(error) for text in texts):
+            raise
+        raise MemoryError(message) from error
 
 
 def copy_without_waiting(values, out):

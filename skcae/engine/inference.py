@@ -7,7 +7,7 @@ import torch
 
 from .activations import ACTIVATIONS
 from .batches import block_rows, row_blocks
-from .device import has_float64, is_out_of_memory, isolated, threads_for
+from .device import has_float64, isolated, memory_errors, threads_for
 from .losses import LOSSES
 from .network import Parameters, decode, encode, largest_layer
 
@@ -85,7 +85,11 @@ def map_rows(
     # The products of a row: with a layer's weights, for each vector there is.
     work = math.prod(largest_layer(architecture)) * entries_per_row // widest
     result = None
-    try:
+    sizes = " × ".join(map(str, architecture.sizes))
+    with memory_errors(
+        f"There is not enough memory for the weights, {sizes}, and what is computed "
+        f"with them from X of {X.shape[0]} rows."
+    ):
         parameters = Parameters(
             *(
                 [torch.tensor(a, dtype=dtype, device="cpu").to(device) for a in group]
@@ -93,23 +97,16 @@ def map_rows(
             )
         )
         for rows, block in row_blocks(X, dtype=dtype, device=device, n_rows=n_rows):
-            with threads_for(len(block) * work):
-                values = function(architecture, parameters, block)
+            try:
+                with threads_for(len(block) * work):
+                    values = function(architecture, parameters, block)
+            except torch.linalg.LinAlgError as error:
+                raise FloatingPointError(
+                    "a decomposition of the encoder's Jacobian doesn't converge"
+                ) from error
             if result is None:
                 shape = (X.shape[0], *values.shape[1:])
                 home = device if is_tensor else torch.device("cpu")
                 result = torch.empty(shape, dtype=dtype, device=home)
             result[rows] = values
-    except torch.linalg.LinAlgError as error:
-        raise FloatingPointError(
-            "a decomposition of the encoder's Jacobian doesn't converge"
-        ) from error
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        sizes = " × ".join(map(str, architecture.sizes))
-        raise MemoryError(
-            f"There is not enough memory for the weights, {sizes}, and what is "
-            f"computed with them from X of {X.shape[0]} rows."
-        ) from error
     return result if is_tensor else result.numpy()

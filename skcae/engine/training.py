@@ -6,7 +6,13 @@ from typing import NamedTuple
 import torch
 
 from .activations import ACTIVATIONS
-from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
+from .batches import (
+    ShuffledBatches,
+    as_tensor,
+    block_rows,
+    row_blocks,
+    variance_of_rounding,
+)
 from .corruption import make_corruption
 from .device import PRECISIONS, isolated, make_generator, threads_for
 from .distributed import ALONE
@@ -375,14 +381,12 @@ class Trainer(TrainingRun):
         # Squares of small numbers would leave the range of float32.
         rows, z = rows.cpu().double(), z.cpu().double()
         perfect, constant = loss.bounds(rows)
-        spread = (constant - perfect).item()
-        # A mean of equal numbers may differ from them in the last digits.
-        rounding = (16 * torch.finfo(rows.dtype).eps) ** 2
-        mean_square = rows.square().sum(dim=1).mean().item()
-        if not spread > max(_NO_SPREAD * perfect.item(), rounding * mean_square):
+        spread = constant - perfect
+        rounding = variance_of_rounding(rows, torch.finfo(rows.dtype).eps)
+        if not spread > max(_NO_SPREAD * perfect, rounding):
             return None
         reached = loss.per_sample(z, rows, ACTIVATIONS[output]).mean()
-        return (constant - reached).item() / spread
+        return ((constant - reached) / spread).item()
 
     @isolated
     def share_generators(self):
