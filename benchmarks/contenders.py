@@ -144,6 +144,13 @@ class SkcaeBfloat16(Skcae):
     precision = "bfloat16"
 
 
+class SkcaeMuonBfloat16(SkcaeBfloat16):
+    """Both: the products of the optimiser in bfloat16 too, if they are large."""
+
+    note = "solver='muon', bfloat16"
+    optimizer = "muon"
+
+
 def make_estimator(n_hidden, device, seed, **parameters):
     """Return the library's estimator, untied as the other contenders are."""
     from skcae import ContractiveAutoencoderTransformer
@@ -903,6 +910,7 @@ CONTENDERS = {
     "skcae-lam0": SkcaeNoPenalty,
     "skcae-muon": SkcaeMuon,
     "skcae-bf16": SkcaeBfloat16,
+    "skcae-muon-bf16": SkcaeMuonBfloat16,
     "skcae-fit": SkcaeFit,
     "keras-jax": KerasJax,
     "keras-jax-tuned": KerasJaxTuned,

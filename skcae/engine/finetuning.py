@@ -480,7 +480,7 @@ class FineTuner(TrainingRun):
             dtype=dtype,
         )
         self.optimizer = OPTIMIZERS[optimizer](
-            architecture, flat, self.gradient.gradient, learning_rate
+            architecture, flat, self.gradient.gradient, learning_rate, dtype
         )
         self._corrupt = self._corruption(corruption, corruption_level, noise)
         self._draws = noise, probes

@@ -1,10 +1,11 @@
 """Optimisers on the one flat parameter vector.
 
 ``OPTIMIZERS`` is the only list of optimisers: parameter validation and the tests read
-it. Each is made by ``optimizer(architecture, parameters, gradient, learning_rate)`` on
-two vectors of shape (n_parameters,), which it reads and updates in place at each
-``step()``. Its attribute ``learning_rate`` may change between steps; ``memory`` is a
-dict of the tensors that it keeps from one step to the next.
+it. Each is made by ``optimizer(architecture, parameters, gradient, learning_rate,
+dtype=None)`` on two vectors of shape (n_parameters,), which it reads and updates in
+place at each ``step()``; matrix products, if it has any, are computed in ``dtype``,
+which by default is the parameters'. Its attribute ``learning_rate`` may change between
+steps; ``memory`` is a dict of the tensors that it keeps from one step to the next.
 """
 
 from functools import partial
@@ -22,7 +23,7 @@ class Adam:
     arithmetic; this calls the function below it and owns its memory.
     """
 
-    def __init__(self, architecture, parameters, gradient, learning_rate):
+    def __init__(self, architecture, parameters, gradient, learning_rate, dtype=None):
         self.parameters = parameters
         self.gradient = gradient
         self.learning_rate = learning_rate
@@ -68,7 +69,7 @@ class Muon:
     Training", 2025, equation 4), so that both work with the same learning rates.
     """
 
-    def __init__(self, architecture, parameters, gradient, learning_rate):
+    def __init__(self, architecture, parameters, gradient, learning_rate, dtype=None):
         n_weights = architecture.n_weights()
         self.learning_rate = learning_rate
         momentum, direction = (torch.zeros_like(gradient[:n_weights]) for _ in range(2))
@@ -85,10 +86,6 @@ class Muon:
             ]
             for flat in (parameters[:n_weights], direction)
         )
-        products = [
-            fastest_product(weight, (min(weight.shape), *weight.shape))
-            for weight in self._weights
-        ]
         self._find_directions = replayed(
             partial(
                 _find_directions,
@@ -96,7 +93,7 @@ class Muon:
                 momentum,
                 direction,
                 directions,
-                products,
+                [_orthogonalizer(weight, dtype) for weight in self._weights],
             ),
             parameters.device,
         )
@@ -112,7 +109,7 @@ class Muon:
         self.biases.step()
 
 
-def _find_directions(gradient, momentum, direction, directions, products):
+def _find_directions(gradient, momentum, direction, directions, orthogonalizers):
     """Yield the orthogonal matrices along which the weights go, one after the other.
 
     ``directions`` are views of ``direction``, one for each weight.
@@ -120,12 +117,24 @@ def _find_directions(gradient, momentum, direction, directions, products):
     momentum.lerp_(gradient, 1 - _MOMENTUM)
     # Nesterov's look ahead.
     torch.lerp(gradient, momentum, _MOMENTUM, out=direction)
-    for matrix, product in zip(directions, products, strict=True):
-        yield orthogonalize(matrix, product)
+    for matrix, orthogonalizer in zip(directions, orthogonalizers, strict=True):
+        yield orthogonalizer(matrix)
+
+
+def _orthogonalizer(weight, dtype):
+    """Return the fastest `orthogonalize` for matrices like ``weight``."""
+    if min(weight.shape) < _NARROW_SIZE:
+        dtype = weight.dtype
+    operand = weight.new_empty(0, dtype=dtype)
+    product = fastest_product(operand, (min(weight.shape), *weight.shape))
+    return partial(orthogonalize, product=product, dtype=dtype)
 
 
 _MOMENTUM = 0.95
 _STEP_SIZE = 0.2
+
+# With fewer rows or columns, products in a narrower precision save no time.
+_NARROW_SIZE = 128
 
 # The odd polynomial a x + b x³ + c x⁵ that, applied a few times, takes [0, 1] to about
 # 1 fastest (Jordan et al., 2024). Three times take singular values above 0.02 times
@@ -134,7 +143,7 @@ _COEFFICIENTS = 3.4445, -4.7750, 2.0315
 _N_ITERATIONS = 3
 
 
-def orthogonalize(matrix, product=pytorch_product):
+def orthogonalize(matrix, product=pytorch_product, dtype=None):
     """Take the singular values of a matrix to about 1, those near zero less far.
 
     Newton and Schulz's iteration X ← a X + b (XXᵀ) X + c (XXᵀ)² X.
@@ -145,13 +154,15 @@ def orthogonalize(matrix, product=pytorch_product):
         Zeros stay zeros.
     product : callable
         Computes the matrix products; see `fastest_product`.
+    dtype : torch.dtype, default=None
+        Of the products and the result; None is that of ``matrix``.
 
     Returns
     -------
     result : Tensor of shape (m, n)
         With the same singular vectors; values between 0.68 and 1.21 where those of
         ``matrix`` are at least 0.02 times its Frobenius norm. Entries that are smaller
-        than the largest one by more than the dtype's precision count as zeros.
+        than the largest one by more than ``matrix``'s precision count as zeros.
     """
     a, b, c = _COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
@@ -162,7 +173,7 @@ def orthogonalize(matrix, product=pytorch_product):
     # What is lost in rounding anyway is dropped: weights of features that are always
     # zero would shrink forever, and products of subnormal numbers are slow.
     wide = torch.nn.functional.hardshrink(wide, torch.finfo(wide.dtype).eps)
-    x = wide.div_(torch.linalg.vector_norm(wide).clamp_(min=tiny))
+    x = wide.div_(torch.linalg.vector_norm(wide).clamp_(min=tiny)).to(dtype)
     if x.shape[1] <= 1.5 * x.shape[0]:
         for _ in range(_N_ITERATIONS):
             gram = product(x, x.T)

@@ -303,7 +303,7 @@ class Trainer(TrainingRun):
             generator=self._draws,
         )
         self.optimizer = OPTIMIZERS[optimizer](
-            architecture, flat, self.gradient.gradient, learning_rate
+            architecture, flat, self.gradient.gradient, learning_rate, dtype
         )
         self._corrupt = self._corruption(corruption, corruption_level, self._draws)
 

@@ -7,6 +7,7 @@ import torch
 
 from skcae.engine import batches as batches_module
 from skcae.engine import finetuning
+from skcae.engine import optimizer as optimizer_module
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.batches import is_out_of_core, take_rows
 from skcae.engine.corruption import CORRUPTIONS
@@ -20,7 +21,7 @@ from skcae.engine.finetuning import (
     LabelledBatches,
 )
 from skcae.engine.network import encode
-from skcae.engine.optimizer import OPTIMIZERS
+from skcae.engine.optimizer import OPTIMIZERS, orthogonalize
 
 CPU = torch.device("cpu")
 DEPTHS = [(6, 4, 3), (6, 5, 4, 3), (6, 5, 7, 4, 2)]
@@ -452,6 +453,20 @@ def test_objective_decreases(precision, optimizer, with_tangents, make_tuner):
     assert reports[-1].objective < 0.8 * reports[0].objective
     assert (reports[-1].tangent > 0) == with_tangents
     assert [type(value) for value in reports[0]] == [float] * 3
+
+
+@pytest.mark.parametrize("precision", sorted(PRECISIONS))
+def test_the_optimizer_computes_in_the_precision(precision, make_tuner, monkeypatch):
+    dtypes = set()
+
+    def recorded(matrix, product, dtype):
+        dtypes.add(dtype)
+        return orthogonalize(matrix, product, dtype)
+
+    monkeypatch.setattr(optimizer_module, "orthogonalize", recorded)
+    monkeypatch.setattr(optimizer_module, "_NARROW_SIZE", 1)
+    run(make_tuner(precision=precision, optimizer="muon"), 1)
+    assert dtypes == {PRECISIONS[precision]}
 
 
 def test_reports_are_means_over_the_samples(make_tuner, rng):

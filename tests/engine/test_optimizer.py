@@ -132,6 +132,18 @@ def test_orthogonalize_drops_what_is_lost_in_rounding(rng):
     assert torch.equal(orthogonalize(torch.cat([matrix, tail])), expected)
 
 
+@pytest.mark.parametrize("shape", [(40, 48), (48, 40), (20, 64)], ids=str)
+def test_orthogonalize_in_bfloat16_is_within_a_few_percent(shape, rng):
+    # Rows that bfloat16 would lose beside the largest ones, and are not lost.
+    rows = np.geomspace(1, 1e-4, shape[0])[:, np.newaxis]
+    matrix = torch.tensor(rows * rng.normal(size=shape), dtype=torch.float32)
+    actual = orthogonalize(matrix, dtype=torch.bfloat16)
+    assert actual.dtype == torch.bfloat16
+    expected = orthogonalized(matrix.double().numpy())
+    errors = np.linalg.norm(actual.double().numpy() - expected, axis=1)
+    assert (errors / np.linalg.norm(expected, axis=1)).max() < 0.1
+
+
 def test_singular_values_end_between_the_stated_bounds():
     # `orthogonalize` promises them from 0.02 times the norm on.
     values = polynomial(np.linspace(0.02, 1, 10_001))
@@ -166,6 +178,25 @@ def test_muon_steps_are_the_definitions(tied, rng):
         start[n_weights:], gradients[:, n_weights:], learning_rates
     )
     np.testing.assert_allclose(parameters[n_weights:], biases, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_hidden", [127, 128])
+def test_muon_multiplies_large_matrices_in_the_given_precision(n_hidden, rng):
+    architecture = Architecture((150, n_hidden), tied=True)
+    n_weights, n = architecture.n_weights(), architecture.n_parameters()
+    gradient = torch.tensor(rng.normal(size=n), dtype=torch.float32)
+    steps = []
+    for dtype in (None, torch.float32, torch.bfloat16):
+        parameters = torch.zeros(n)
+        optimizer = Muon(architecture, parameters, gradient, 0.1, dtype)
+        optimizer.step()
+        assert {t.dtype for t in optimizer.memory.values()} == {torch.float32}
+        steps.append(parameters)
+    by_default, single, narrow = steps
+    assert torch.equal(by_default, single)
+    assert torch.equal(narrow[n_weights:], single[n_weights:])
+    error = ((narrow - single).norm() / single.norm()).item()
+    assert 1e-4 < error < 0.03 if n_hidden == 128 else error == 0
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
