@@ -344,9 +344,9 @@ class ContractiveAutoencoderTransformer(
         ``early_stopping=True``.
 
     precision : {"bfloat16", "float32", "float64"}, default="float32"
-        Arithmetic of the training. "bfloat16" keeps parameters and optimiser in
-        float32; where the device has no matrix instructions for it, training warns
-        and uses float32.
+        Arithmetic of the training. "bfloat16" keeps the parameters and the optimiser's
+        memory in float32; where the device has no matrix instructions for it, training
+        warns and uses float32.
         `transform` and all other methods compute in float32 if their input is, and
         in float64 otherwise.
 
@@ -1008,7 +1008,8 @@ class ContractiveAutoencoderTransformer(
         )
         warnings.warn(
             f"The reconstruction explains {max(0, explained):.1%} of the {of_what}: "
-            f"the features keep next to nothing of it. {scale}, or lower {to_lower}."
+            f"the features keep next to nothing of it. {scale}, or lower {to_lower}, "
+            f"or raise n_hidden ({self.n_hidden})."
         )
 
     def _diverged(self, X, error):

@@ -348,7 +348,8 @@ def test_huge_values_after_fit_do_not_warn(X, make):
 
 
 NOTHING_LEARNT = (
-    r"explains \d\.\d% of the varia(nce|tion) of X.* Scale X.* or lower lam"
+    r"explains \d\.\d% of the varia(nce|tion) of X.* Scale X.* or lower lam "
+    r".*, or raise n_hidden \(\d+\)\."
 )
 
 
@@ -530,7 +531,10 @@ def test_divergence_names_what_is_in_use(parameters, make, X):
 def test_what_is_zero_need_not_be_lowered(make, X):
     with pytest.raises(ValueError, match=r"lower learning_rate_init \(1e\+40\)\."):
         make(lam=0, learning_rate_init=1e40).fit(X)
-    message = r"or lower gamma \(1\), alpha \(0\.5\) or learning_rate_init \(0\.005\)\."
+    message = (
+        r"or lower gamma \(1\), alpha \(0\.5\) or learning_rate_init \(0\.005\), "
+        r"or raise n_hidden \(5\)\."
+    )
     with pytest.warns(UserWarning, match=message):
         make(lam=0, gamma=1, alpha=0.5, tol=0.1).fit(1e-3 * X)
 

@@ -21,8 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from skcae import ContractiveAutoencoderTransformer
+from skcae.engine import optimizer
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.losses import LOSSES
+from skcae.engine.optimizer import OPTIMIZERS
 
 VALUES = {
     "elu": lambda a: np.where(a > 0, a, np.expm1(np.minimum(a, 0))),
@@ -679,9 +681,13 @@ def test_a_larger_lam_contracts_more(digits):
 
 
 @emulates_bfloat16
-def test_low_precision_is_close(X, make):
+@pytest.mark.parametrize("solver", sorted(OPTIMIZERS))
+def test_low_precision_is_close(solver, X, make, monkeypatch):
+    monkeypatch.setattr(optimizer, "_NARROW_SIZE", 1)  # else layers are too small
     double, single, half = (
-        fit_to_max_iter(make(precision=precision, max_iter=20, **ENDLESS), X)
+        fit_to_max_iter(
+            make(precision=precision, solver=solver, max_iter=20, **ENDLESS), X
+        )
         for precision in ("float64", "float32", "bfloat16")
     )
     assert half.encoder_coefs_[0].dtype == np.float32

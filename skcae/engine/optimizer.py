@@ -133,7 +133,8 @@ def _orthogonalizer(weight, dtype):
 _MOMENTUM = 0.95
 _STEP_SIZE = 0.2
 
-# With fewer rows or columns, products in a narrower precision save no time.
+# With fewer rows or columns, products take so small a part of a step, on a CPU, that a
+# narrower precision isn't worth its rounding.
 _NARROW_SIZE = 128
 
 # The odd polynomial a x + b x³ + c x⁵ that, applied a few times, takes [0, 1] to about
@@ -180,15 +181,23 @@ def orthogonalize(matrix, product=pytorch_product, dtype=None):
             factor = product(gram, gram, gram, beta=b, alpha=c)
             x = product(factor, x, x, beta=a)
     else:
-        # The same on the smaller Gram matrix; the product of all factors comes last.
+        # The same on the smaller Gram matrix; the product of all factors comes last. In
+        # it terms cancel that a narrower dtype can't hold: there the first factor, and
+        # all but one multiple of the identity, stay out of it.
         gram = product(x, x.T)
         factors = None
         for i in range(_N_ITERATIONS):
             factor = product(gram, gram, gram, beta=b, alpha=c)
-            factor.diagonal().add_(a)
-            factors = factor if factors is None else product(factor, factors)
             if i + 1 < _N_ITERATIONS:
-                gram = product(factor, product(factor, gram))
+                gram = product(factor, gram, gram, beta=a)
+                gram = product(factor, gram, gram, beta=a)
+            if i == 0 and x.dtype != matrix.dtype:
+                x = product(factor, x, x, beta=a)
+            elif factors is None:
+                factors = factor
+                factors.diagonal().add_(a)
+            else:
+                factors = product(factor, factors, factors, beta=a)
         x = product(factors, x)
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 

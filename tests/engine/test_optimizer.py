@@ -141,7 +141,18 @@ def test_orthogonalize_in_bfloat16_is_within_a_few_percent(shape, rng):
     assert actual.dtype == torch.bfloat16
     expected = orthogonalized(matrix.double().numpy())
     errors = np.linalg.norm(actual.double().numpy() - expected, axis=1)
-    assert (errors / np.linalg.norm(expected, axis=1)).max() < 0.1
+    assert (errors / np.linalg.norm(expected, axis=1)).max() < 0.07
+
+
+@pytest.mark.parametrize("shape", [(40, 48), (128, 784), (784, 128)], ids=str)
+def test_one_large_singular_value_is_no_harm_to_bfloat16(shape, rng):
+    # As gradients have it. To round what it cancels would cost several times as much.
+    noise = 0.02 * rng.normal(size=shape)
+    matrix = noise + np.outer(rng.normal(size=shape[0]), rng.normal(size=shape[1]))
+    matrix = torch.tensor(matrix, dtype=torch.float32)
+    actual = orthogonalize(matrix, dtype=torch.bfloat16)
+    expected = orthogonalized(matrix.double().numpy())
+    assert np.linalg.norm(actual.double().numpy() - expected, 2) < 0.1
 
 
 def test_singular_values_end_between_the_stated_bounds():
