@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from skcae.engine import products
+from skcae.engine import optimizer, products
 from skcae.engine.activations import ACTIVATIONS
+from skcae.engine.optimizer import orthogonalize
 
 
 def pytest_make_parametrize_id(val):
@@ -136,3 +137,20 @@ def each_product(monkeypatch):
             yield product
 
     return turns()
+
+
+@pytest.fixture
+def muon_dtypes(monkeypatch):
+    """Return the set of dtypes that Muon is asked to compute in, on layers of any size.
+
+    It fills as steps are made.
+    """
+    dtypes = set()
+
+    def recorded(matrix, product, dtype):
+        dtypes.add(dtype)
+        return orthogonalize(matrix, product, dtype)
+
+    monkeypatch.setattr(optimizer, "orthogonalize", recorded)
+    monkeypatch.setattr(optimizer, "_NARROW_SIZE", 1)
+    return dtypes

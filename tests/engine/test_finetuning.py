@@ -7,7 +7,6 @@ import torch
 
 from skcae.engine import batches as batches_module
 from skcae.engine import finetuning
-from skcae.engine import optimizer as optimizer_module
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.batches import is_out_of_core, take_rows
 from skcae.engine.corruption import CORRUPTIONS
@@ -21,7 +20,7 @@ from skcae.engine.finetuning import (
     LabelledBatches,
 )
 from skcae.engine.network import encode
-from skcae.engine.optimizer import OPTIMIZERS, orthogonalize
+from skcae.engine.optimizer import OPTIMIZERS
 
 CPU = torch.device("cpu")
 DEPTHS = [(6, 4, 3), (6, 5, 4, 3), (6, 5, 7, 4, 2)]
@@ -456,17 +455,9 @@ def test_objective_decreases(precision, optimizer, with_tangents, make_tuner):
 
 
 @pytest.mark.parametrize("precision", sorted(PRECISIONS))
-def test_the_optimizer_computes_in_the_precision(precision, make_tuner, monkeypatch):
-    dtypes = set()
-
-    def recorded(matrix, product, dtype):
-        dtypes.add(dtype)
-        return orthogonalize(matrix, product, dtype)
-
-    monkeypatch.setattr(optimizer_module, "orthogonalize", recorded)
-    monkeypatch.setattr(optimizer_module, "_NARROW_SIZE", 1)
+def test_the_optimizer_computes_in_the_precision(precision, make_tuner, muon_dtypes):
     run(make_tuner(precision=precision, optimizer="muon"), 1)
-    assert dtypes == {PRECISIONS[precision]}
+    assert muon_dtypes == {PRECISIONS[precision]}
 
 
 def test_reports_are_means_over_the_samples(make_tuner, rng):

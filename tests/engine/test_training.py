@@ -11,12 +11,10 @@ from sklearn.utils import check_random_state
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skcae.engine import batches as batches_module
-from skcae.engine import optimizer as optimizer_module
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.device import PRECISIONS
 from skcae.engine.losses import LOSSES
 from skcae.engine.network import Architecture, Parameters
-from skcae.engine.optimizer import orthogonalize
 from skcae.engine.training import Trainer
 
 CPU = torch.device("cpu")
@@ -109,17 +107,9 @@ def test_objective_decreases_in_every_precision(precision, X):
 
 
 @all_precisions
-def test_the_optimizer_computes_in_the_precision(precision, X, monkeypatch):
-    dtypes = set()
-
-    def recorded(matrix, product, dtype):
-        dtypes.add(dtype)
-        return orthogonalize(matrix, product, dtype)
-
-    monkeypatch.setattr(optimizer_module, "orthogonalize", recorded)
-    monkeypatch.setattr(optimizer_module, "_NARROW_SIZE", 1)
+def test_the_optimizer_computes_in_the_precision(precision, X, muon_dtypes):
     run(make_trainer(X, precision=precision, optimizer="muon"), 1)
-    assert dtypes == {PRECISIONS[precision]}
+    assert muon_dtypes == {PRECISIONS[precision]}
 
 
 @pytest.mark.parametrize("lam", [0, 0.3])
