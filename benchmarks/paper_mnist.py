@@ -465,11 +465,12 @@ def plot_labels(results, path):
         )
         lines.setdefault(line, []).append((r["n_labels"], r["test_errors"]))
     figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    for (model, *_), points in lines.items():
+    for (model, *_, solver), points in lines.items():
         n_labels, errors = zip(*sorted(points), strict=True)
         means = [np.mean(values) for values in errors]
         spreads = [np.std(values, ddof=len(values) > 1) for values in errors]
-        ax.errorbar(n_labels, means, spreads, capsize=3, label=model)
+        label = model + ", Muon" * (solver == "muon")
+        ax.errorbar(n_labels, means, spreads, capsize=3, label=label)
     ticks = sorted({r["n_labels"] for r in results})
     ax.set(xscale="log", yscale="log", xlabel="labels", ylabel="test error, %")
     ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
