@@ -71,9 +71,9 @@ PRETRAINING = {
     "MTC-2": [{"lam": lam, "n_layers": 2} for lam in (1, 0.3, 3)],
 }
 
-# What is common to all autoencoders, and to the fine-tuning of all. Where bfloat16 is
-# emulated, both fall back on float32. Muon's encoders take longer and are no better to
-# start from.
+# What is common to all autoencoders, and what fine-tuning begins with. Where bfloat16
+# is emulated, both fall back on float32. Muon's encoders take longer and are no better
+# to start from.
 AUTOENCODER = {
     "loss": "cross_entropy",
     "output_activation": "sigmoid",
@@ -89,8 +89,8 @@ FINE_TUNING = {
     "n_tangents": 8,
 }
 
-# By solver of the fine-tuning, the first candidate first. A step of Muon takes as long
-# as several of Adam's, and little less with a smaller batch.
+# By solver of the fine-tuning. What Muon's steps take more than Adam's doesn't depend
+# on the batch size.
 LEARNING_RATES = {"adam": (0.0003, 0.001, 0.0001), "muon": (0.005, 0.002, 0.01)}
 BATCH_SIZES = {"adam": 128, "muon": 512}
 
@@ -350,7 +350,7 @@ def results_of(log):
     results = []
     for key, (pretraining, fine_tuning) in log.parts["chosen"].items():
         common = json.loads(key)
-        model = common.pop("model")
+        model, solver = common.pop("model"), common.pop("solver", "adam")
         common |= {"pretraining": pretraining, "fine_tuning": fine_tuning}
         found = {"runs": {}, "tests": {}}
         for part, by_seed in found.items():
@@ -362,7 +362,8 @@ def results_of(log):
         if found["tests"]:
             runs = [found["runs"][seed] for seed in found["tests"]]
             results.append(
-                {"model": model, **common, "seeds": list(found["tests"])}
+                {"model": model, "solver": solver, **common}
+                | {"seeds": list(found["tests"])}
                 | {"test_errors": list(found["tests"].values())}
                 | {name: [run[name] for run in runs] for name in runs[0]}
             )
@@ -388,7 +389,7 @@ def row_of(r):
         len(r["seeds"]),
         ", ".join(str(np.argmin(errors) + 1) for errors in r["errors"]),
         short(r["pretraining"], {}) or "–",
-        short(r["fine_tuning"], FINE_TUNING) or "–",
+        short(r["fine_tuning"], FINE_TUNING),
         f"{np.mean(r['pretraining_seconds']):.0f} + {np.mean(r['seconds']):.0f}",
     )
 
@@ -525,7 +526,6 @@ def main():
             "fine_tuning_epochs": args.fine_tuning_epochs,
             "n_hidden": args.hidden,
             "corrupts": args.corrupt,
-            "solver": args.solver,
         }
         for model in args.models:
             print(f"{model}, {n_labels} labels", flush=True)
@@ -538,13 +538,14 @@ def main():
                 run = log.get("runs", study.run, **settings(*pair, args.seeds[0]))
                 return min(run["errors"])
 
-            def chosen(model, n_labels, solver, error=error, **_):
+            def chosen(model, n_labels, solver="adam", error=error, **_):
                 few_labels = n_labels < len(study.train[0])
                 return choose(
                     model, error, solver, few_labels, args.corrupt, args.quick
                 )
 
-            pair = log.get("chosen", chosen, model=model, **common)
+            solver = {} if args.solver == "adam" else {"solver": args.solver}
+            pair = log.get("chosen", chosen, model=model, **solver, **common)
             for seed in args.seeds:
                 log.get("runs", study.run, **settings(*pair, seed))
             for seed in args.seeds:
