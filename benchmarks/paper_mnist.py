@@ -311,14 +311,11 @@ def choose(model, error, solver, few_labels, corrupts, quick):
     error : callable
         ``error(pretraining, fine_tuning)``.
     """
-    first_rate, *rates = LEARNING_RATES[solver]
-    groups = [
-        [{"learning_rate_init": rate} for rate in rates],
-        LEVELS if corrupts else DECAYS,
-    ]
+    rates = [{"learning_rate_init": rate} for rate in LEARNING_RATES[solver]]
+    groups = [rates[1:], LEVELS if corrupts else DECAYS]
     if model.startswith("MTC"):
         groups += [FEW_LABELS_TANGENTS if few_labels else TANGENTS]
-    first = {"learning_rate_init": first_rate} | FINE_TUNING | {"solver": solver}
+    first = rates[0] | FINE_TUNING | {"solver": solver}
     first |= CORRUPTION if corrupts else {}
     n_candidates = 1 if quick else None
     candidates = [(p, first) for p in PRETRAINING[model][:n_candidates]]
@@ -350,7 +347,8 @@ def results_of(log):
     results = []
     for key, (pretraining, fine_tuning) in log.parts["chosen"].items():
         common = json.loads(key)
-        model, solver = common.pop("model"), common.pop("solver", "adam")
+        model = common.pop("model")
+        common.pop("solver", None)  # It's in fine_tuning.
         common |= {"pretraining": pretraining, "fine_tuning": fine_tuning}
         found = {"runs": {}, "tests": {}}
         for part, by_seed in found.items():
@@ -362,21 +360,20 @@ def results_of(log):
         if found["tests"]:
             runs = [found["runs"][seed] for seed in found["tests"]]
             results.append(
-                {"model": model, "solver": solver, **common}
-                | {"seeds": list(found["tests"])}
+                {"model": model, **common, "seeds": list(found["tests"])}
                 | {"test_errors": list(found["tests"].values())}
                 | {name: [run[name] for run in runs] for name in runs[0]}
             )
     order = list(PRETRAINING)
     return sorted(
         results,
-        key=lambda r: (
-            -r["n_labels"],
-            r["corrupts"],
-            r["solver"],
-            order.index(r["model"]),
-        ),
+        key=lambda r: (-r["n_labels"], r["corrupts"], order.index(r["model"])),
     )
+
+
+def name_of(r):
+    """Return how pictures call the model."""
+    return r["model"] + ", Muon" * (r["fine_tuning"]["solver"] == "muon")
 
 
 def row_of(r):
@@ -416,8 +413,7 @@ def plot(results, path):
 
     parts = {}
     for r in results:
-        part = r["n_labels"], r["corrupts"], r["solver"]
-        parts.setdefault(part, []).append(r)
+        parts.setdefault((r["n_labels"], r["corrupts"]), []).append(r)
     figure, axes = plt.subplots(
         2,
         len(parts),
@@ -426,17 +422,16 @@ def plot(results, path):
         squeeze=False,
     )
     for (ax, below), (part, rows) in zip(axes.T, parts.items(), strict=True):
-        n_labels, corrupts, solver = part
+        n_labels, corrupts = part
         for i, r in enumerate(rows):
             errors = r["test_errors"]
             ax.plot([i] * len(errors), errors, ".", color="#b8bec4")
             ax.plot(i, np.mean(errors), "_", markersize=18, color=f"C{i}")
             n_epochs = min(map(len, r["errors"]))
             curve = np.mean([errors[:n_epochs] for errors in r["errors"]], axis=0)
-            below.plot(range(1, n_epochs + 1), curve, color=f"C{i}", label=r["model"])
-        ax.set_xticks(range(len(rows)), [r["model"] for r in rows], rotation=45)
+            below.plot(range(1, n_epochs + 1), curve, color=f"C{i}", label=name_of(r))
+        ax.set_xticks(range(len(rows)), list(map(name_of, rows)), rotation=45)
         title = f"{n_labels:,} labels" + ", noise in fine-tuning" * corrupts
-        title += ", Muon" * (solver == "muon")
         ax.set(title=title, ylabel="test error, %")
         highest = max(
             max(r["test_errors"]) for r in results if r["n_labels"] == n_labels
@@ -460,18 +455,14 @@ def plot_labels(results, path):
 
     lines = {}
     for r in results:
-        line = tuple(
-            r[name]
-            for name in ("model", "epochs", "fine_tuning_epochs", "n_hidden", "solver")
-        )
+        line = name_of(r), r["epochs"], r["fine_tuning_epochs"], r["n_hidden"]
         lines.setdefault(line, []).append((r["n_labels"], r["test_errors"]))
     figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    for (model, *_, solver), points in lines.items():
+    for (name, *_), points in lines.items():
         n_labels, errors = zip(*sorted(points), strict=True)
         means = [np.mean(values) for values in errors]
         spreads = [np.std(values, ddof=len(values) > 1) for values in errors]
-        label = model + ", Muon" * (solver == "muon")
-        ax.errorbar(n_labels, means, spreads, capsize=3, label=label)
+        ax.errorbar(n_labels, means, spreads, capsize=3, label=name)
     ticks = sorted({r["n_labels"] for r in results})
     ax.set(xscale="log", yscale="log", xlabel="labels", ylabel="test error, %")
     ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
@@ -538,10 +529,10 @@ def main():
                 run = log.get("runs", study.run, **settings(*pair, args.seeds[0]))
                 return min(run["errors"])
 
-            def chosen(model, n_labels, solver="adam", error=error, **_):
+            def chosen(model, n_labels, error=error, **_):
                 few_labels = n_labels < len(study.train[0])
                 return choose(
-                    model, error, solver, few_labels, args.corrupt, args.quick
+                    model, error, args.solver, few_labels, args.corrupt, args.quick
                 )
 
             solver = {} if args.solver == "adam" else {"solver": args.solver}
