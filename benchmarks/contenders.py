@@ -101,12 +101,11 @@ class Skcae(Contender):
             seed=self.seed,
             optimizer=self.optimizer,
         )
-        self.epochs = self.trainer.epochs()
         self.estimator = None
 
     def train(self, n_epochs):
         for _ in range(n_epochs):
-            next(self.epochs)
+            self.trainer.epoch()
             self.kept = self.trainer.snapshot()
         return n_epochs
 
@@ -762,7 +761,6 @@ class SkcaeClassifier(Classifier, Skcae):
             seed=self.seed,
             optimizer=self.optimizer,
         )
-        self.epochs = self.trainer.epochs()
 
     def tangents(self, X):
         rng = np.random.default_rng(self.seed)

@@ -59,10 +59,10 @@ def layers_trained(X, n_hidden, tied, lam, seconds):
     layers = []
     for size in n_hidden:
         trainer = make_trainer(X, (size,), tied, lam)
-        epochs, plateau = trainer.epochs(), Plateau(trainer)
+        plateau = Plateau(trainer)
         start = time.process_time()
         while time.process_time() - start < seconds / len(n_hidden):
-            plateau.update(next(epochs).objective)
+            plateau.update(trainer.epoch().objective)
         arrays = trainer.arrays()
         layers.append([group[0] for group in arrays])
         X = map_rows(code, trainer.architecture, arrays, X, device=CPU)
@@ -85,12 +85,12 @@ def objectives(X, n_hidden, tied, lam, budget, *, layerwise=False, n_projections
     if layerwise:
         arrays = layers_trained(X, n_hidden, tied, lam, budget / 2)
     trainer = make_trainer(X, n_hidden, tied, lam, n_projections, arrays)
-    epochs, plateau = trainer.epochs(), Plateau(trainer)
+    plateau = Plateau(trainer)
     values = []
     for seconds in (budget / 2, budget):
         n_epochs = 0
         while time.process_time() - start < seconds:
-            plateau.update(next(epochs).objective)
+            plateau.update(trainer.epoch().objective)
             n_epochs += 1
         # Before the first one there is nothing to compare.
         values.append(exact_objective(trainer, X, lam) if n_epochs else float("nan"))

@@ -97,7 +97,8 @@ def stochastic(X, n_hidden, tied, budget, **parameters):
     plateau = Plateau(trainer)
     seconds, values = [], []
     start = time.process_time()
-    for epoch in trainer.epochs():
+    while True:
+        epoch = trainer.epoch()
         seconds.append(time.process_time() - start)
         values.append(epoch.objective)
         plateau.update(epoch.objective)

@@ -1,5 +1,7 @@
 """Contractive autoencoders for scikit-learn."""
 
+import importlib
+
 from ._classifier import ContractiveAutoencoderClassifier
 from ._transformer import ContractiveAutoencoderTransformer
 from ._version import __version__
@@ -9,3 +11,24 @@ __all__ = [
     "ContractiveAutoencoderTransformer",
     "__version__",
 ]
+
+# Each is imported when it is first asked for, as an attribute or by an import.
+_SUBMODULES = {
+    "callbacks",
+    "displays",
+    "distributed",
+    "export",
+    "geometry",
+    "sampling",
+    "stacking",
+}
+
+
+def __getattr__(name):
+    if name not in _SUBMODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__():
+    return sorted(_SUBMODULES | set(globals()))

@@ -18,16 +18,25 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks, without_callbacks
-from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
+from ._epochs import (
+    Plateau,
+    Training,
+    all_or_nothing,
+    explained_failure,
+    run_with_callbacks,
+    steps_batch_size,
+    to_lower,
+)
 from ._pickles import StampedMixin
-from ._transformer import ContractiveAutoencoderTransformer, _validate_data, scalers
+from ._transformer import ContractiveAutoencoderTransformer
+from ._validation import scalers, validated
 from .engine import finetuning, geometry, inference
-from .engine.batches import RowSubset, as_array, take_rows
 from .engine.corruption import CORRUPTIONS, check_corruption
-from .engine.device import PRECISIONS, resolve_device
+from .engine.device import DEVICE_TYPES, PRECISIONS, resolve_device
 from .engine.distributed import current_group
 from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
+from .engine.rows import as_array
 from .stacking import checked_steps, new_architecture, stack
 
 # A classifier is useless whose cross-entropy is above this part of that of constant
@@ -43,7 +52,7 @@ def _without_training(transformer):
 
 
 class ContractiveAutoencoderClassifier(
-    ClassifierMixin, EpochsMixin, StampedMixin, CallbackSupportMixin, BaseEstimator
+    ClassifierMixin, StampedMixin, CallbackSupportMixin, BaseEstimator
 ):
     """Neural network classifier, pretrained as a contractive autoencoder.
 
@@ -136,7 +145,7 @@ class ContractiveAutoencoderClassifier(
         Fraction of the labelled samples to hold out, in (0, 1), the same for each
         class. Only used if ``early_stopping=True``.
 
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         Where to fine-tune and predict: "cpu", "cuda", "cuda:<index>", "mps", or "auto"
         for CUDA if there is a GPU and the CPU otherwise. The transformer has its own.
 
@@ -261,18 +270,10 @@ class ContractiveAutoencoderClassifier(
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "device": [str],
+        "device": list(DEVICE_TYPES),
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-
-    _answers_from = (
-        "classes_",
-        "coefs_",
-        "intercepts_",
-        "n_features_in_",
-        "_activation",
-    )
 
     def __init__(
         self,
@@ -376,18 +377,22 @@ class ContractiveAutoencoderClassifier(
             start, first, is_fitted = self._where_to_start(X, rng)
             device = resolve_device(self.device)
             precision = first._usable_precision(device)
-            numbers = self._numbers()
             if not is_fitted:
                 start.fit(X)
             if isinstance(start, Pipeline):
                 start = stack(start)
             self.transformer_ = _without_training(start)
-            with self._explained_failure(rows):
-                training = self._start(data, rng, precision, device, **numbers)
+            explained = partial(
+                explained_failure,
+                partial(self._diverged, rows),
+                self._out_of_memory(),
+            )
+            with explained():
+                training = self._start(data, validation_data, rng, precision, device)
             # Only callbacks that ask for the rows need a copy of them.
             X = cache(partial(self._labelled_rows, X, rows, labelled, data))
             y = self.classes_[labels]
-            why = self._run_epochs(training, rows, validation_data, context, X, y)
+            why = run_with_callbacks(training, self, context, explained, X, y)
             vars(self).update(self._fitted_attributes(training))
         if self.verbose:
             print(f"Stopped after {self.n_iter_} epochs: {why}")
@@ -409,7 +414,7 @@ class ContractiveAutoencoderClassifier(
     def _validated(self, X, y):
         """Return X, the numbers of the labelled rows and their classes' numbers."""
         check_corruption(self.corruption, self.corruption_level)
-        X, y = _validate_data(self, as_array(X), as_array(y), order="C")
+        X, y = validated(self, as_array(X), as_array(y), order="C")
         has_label = np.asarray(y != -1, dtype=bool)
         if 0 < has_label.sum() < len(y) and (y[has_label] == 1).all():
             has_label[:] = True
@@ -431,6 +436,15 @@ class ContractiveAutoencoderClassifier(
                 f"{type(self).__name__} needs labels of at least two classes. Got one "
                 f"class only: {self.classes_.tolist()[0]!r}. The label -1 marks "
                 "samples without one, unless the labels are -1 and 1."
+            )
+        n_unlabelled = len(y) - len(labelled)
+        counted = f"{n_unlabelled} of {len(y)} samples have the label -1"
+        if self.verbose:
+            print(f"{counted}, and count as unlabelled")
+        if 0 < n_unlabelled < len(y) / 2:
+            warnings.warn(
+                f"{counted}, which is no class here: they count as unlabelled. If -1 "
+                "is a class of yours, give it another name."
             )
         names = set(self.classes_.tolist())
         if "-1" in names and names not in ({"-1", "1"}, {"-1", "+1"}):
@@ -493,14 +507,12 @@ class ContractiveAutoencoderClassifier(
                     f"each class: {error}"
                 ) from error
         # Rows are copied only where some are left out.
-        if len(parts[0]) == X.shape[0]:
+        if len(parts[0]) == len(X):
             return (X, labels, weights[labels]), None
 
         def taken(part):
-            rows = take_rows(X, labelled[part])
-            if isinstance(rows, RowSubset):
-                part = np.sort(part)
-            return rows, labels[part], weights[labels[part]]
+            part = np.sort(part)
+            return X.take(labelled[part]), labels[part], weights[labels[part]]
 
         data, *held_out = map(taken, parts)
         return data, held_out[0] if held_out else None
@@ -510,14 +522,14 @@ class ContractiveAutoencoderClassifier(
 
         ``data`` are those that are trained on, with labels and weights.
         """
-        if len(labelled) < rows.shape[0]:
-            if hasattr(X, "columns"):  # A data frame stays one, with its names.
-                X = _safe_indexing(X, labelled)
-            elif isinstance(data[0], RowSubset) or data[0].shape[0] < len(labelled):
-                X = rows[labelled]
-            else:
-                X = data[0]
-        return X
+        if len(labelled) == len(rows):
+            return X
+        if hasattr(X, "columns"):  # A data frame stays one, with its names.
+            return _safe_indexing(X, labelled)
+        taken = data[0]
+        if taken.out_of_core or len(taken) < len(labelled):
+            taken = type(taken)(rows.X[labelled])
+        return taken.X
 
     def _where_to_start(self, X, rng):
         """Return what to start from, its first autoencoder, and whether it is fitted.
@@ -568,19 +580,9 @@ class ContractiveAutoencoderClassifier(
                 f"{self.n_tangents} instead."
             )
 
-    def _numbers(self):
-        """Return the parameters that are real numbers, by the engine's names."""
-        return {
-            "tangent_weight": self._float("tangent_weight"),
-            "alpha": self._float("alpha"),
-            "corruption_level": self._float("corruption_level"),
-            "learning_rate": self._float("learning_rate_init"),
-            "tol": self._float("tol"),
-        }
-
-    def _start(self, data, rng, precision, device, tol, **numbers):
-        """Return the training to run."""
-        X, labels, weights = data
+    def _start(self, data, validation_data, rng, precision, device):
+        """Return the `Training` to run."""
+        rows, labels, weights = data
         transformer = self.transformer_
         encoder = transformer._fitted_architecture
         seed = rng.randint(np.iinfo(np.int32).max)
@@ -588,30 +590,32 @@ class ContractiveAutoencoderClassifier(
             finetuning.ClassifierArchitecture(
                 (*encoder.sizes, len(self.classes_)), encoder.activation
             ),
-            X,
+            rows,
             labels,
             transformer.encoder_coefs_,
             transformer.encoder_intercepts_,
             weights=weights,
-            tangents=self._tangents(X, seed) if self.tangent_weight > 0 else None,
+            tangents=self._tangents(rows, seed) if self.tangent_weight > 0 else None,
+            tangent_weight=float(self.tangent_weight),
+            alpha=float(self.alpha),
             corruption=self.corruption,
+            corruption_level=float(self.corruption_level),
+            learning_rate=float(self.learning_rate_init),
             optimizer=self.solver,
-            batch_size=self._batch_size(X.shape[0]),
+            batch_size=steps_batch_size(self.batch_size, len(rows)),
             precision=precision,
             device=device,
             seed=seed,
-            **numbers,
         )
-        names = ["cross_entropy", "objective"]
+        names = ["cross_entropy"]
         names += ["tangent"] if self.tangent_weight > 0 else []
         names += ["validation_loss"] if self.early_stopping else []
         return Training(
             trainer,
-            trainer.epochs(),
-            Plateau(tol, self.n_iter_no_change, negligible=1.0),
-            Progress(0, trainer.snapshot(), np.inf),
-            {name: [] for name in names},
-            {name: np.empty(0) for name in names},
+            Plateau(float(self.tol), self.n_iter_no_change, negligible=1.0),
+            names,
+            validation=validation_data,
+            verbose=self.verbose,
         )
 
     def _tangents(self, X, seed):
@@ -628,31 +632,30 @@ class ContractiveAutoencoderClassifier(
         )
 
     def _fitted_attributes(self, training):
-        n_epochs, kept, _ = training.progress
-        arrays = training.trainer.arrays(kept)
-        history = {
-            name: np.array(values[:n_epochs])
-            for name, values in training.curves.items()
-        }
+        trainer = training.trainer
+        arrays = trainer.arrays(training.progress.kept)
+        history = training.curves()
+        loss_curve = history.pop("objective")
         return {
             "coefs_": arrays.encoder_weights + arrays.decoder_weights,
             "intercepts_": arrays.encoder_biases + arrays.decoder_biases,
-            "loss_curve_": history.pop("objective"),
+            "loss_curve_": loss_curve,
             "history_": history,
-            "n_iter_": n_epochs,
-            "_activation": training.trainer.architecture.activation,
+            "n_iter_": len(loss_curve),
+            "_activation": trainer.architecture.activation,
         }
 
     def _warn_of_unlearnt_classes(self, training, data, validation_data):
         X = data[0]
-        reached = training.curves["cross_entropy"][-1]
+        reached = self.history_["cross_entropy"][-1]
         if self.early_stopping:
             reached = training.progress.lowest
         watched = self._frequencies(validation_data or data)
         constant = -xlogy(watched, self._frequencies(data)).sum()
         if reached < _UNLEARNT * constant:
             return
-        to_lower = self._to_lower(
+        lower = to_lower(
+            self,
             tol=True,
             alpha=self.alpha > 0,
             corruption_level=self.corruption is not None,
@@ -665,7 +668,7 @@ class ContractiveAutoencoderClassifier(
             "nothing about the classes. If X says more, raise learning_rate_init "
             f"({self.learning_rate_init}) or n_iter_no_change "
             f"({self.n_iter_no_change}), scale X, with {scalers(X)}, or lower "
-            f"{to_lower}."
+            f"{lower}."
         )
 
     def _frequencies(self, data):
@@ -673,19 +676,20 @@ class ContractiveAutoencoderClassifier(
         _, labels, weights = data
         return np.bincount(labels, weights, len(self.classes_)) / weights.sum()
 
-    def _diverged(self, X, error):
-        to_lower = self._to_lower(
+    def _diverged(self, rows, error):
+        lower = to_lower(
+            self,
             learning_rate_init=True,
             alpha=self.alpha > 0,
             corruption_level=self.corruption is not None,
             tangent_weight=self.tangent_weight > 0,
         )
         return (
-            f"Fine-tuning diverged: {error}. Scale X, with {scalers(X)} say, or lower "
-            f"{to_lower}."
+            f"Fine-tuning diverged: {error}. Scale X, with {scalers(rows)} say, or "
+            f"lower {lower}."
         )
 
-    def _out_of_memory(self, X):
+    def _out_of_memory(self):
         sizes = self.transformer_._fitted_architecture.sizes
         tangents = f" and n_tangents={self.n_tangents!r}" if self.tangent_weight else ""
         return (
@@ -780,7 +784,7 @@ class ContractiveAutoencoderClassifier(
 
     def _map_rows(self, function, X):
         check_is_fitted(self)
-        X = _validate_data(self, as_array(X), reset=False)
+        X = validated(self, as_array(X), reset=False)
         sizes = X.shape[1], *(len(bias) for bias in self.intercepts_)
         result = inference.map_rows(
             function,

@@ -1,8 +1,6 @@
-"""What estimators do with the epochs that the engine's training loop reports."""
+"""The epochs of a fit: when to stop, what to keep of them, and what to print."""
 
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -87,121 +85,194 @@ class Progress(NamedTuple):
     lowest: float  # the watched loss of the snapshot
 
 
-@dataclass
 class Training:
-    """A training that runs: what `fit` keeps from one epoch to the next."""
+    """A training that runs, epoch by epoch.
 
-    trainer: object  # with the interface of the engine's `TrainingRun`
-    reports: Iterator
-    plateau: Plateau
-    progress: Progress
-    curves: dict  # name → values of this call, one per epoch
-    earlier_curves: dict  # name → array of the values of earlier calls
-    fingerprint: str = ""  # of the data and the settings
-
-    @property
-    def n_epochs(self):
-        """Number of epochs over all calls."""
-        return len(self.earlier_curves["objective"]) + self.progress.n_epochs
-
-
-class EpochsMixin:
-    """Runs a `Training`, epoch by epoch, for an estimator that can be verbose.
-
-    The estimator has ``batch_size``, ``max_iter`` and ``verbose``, and
-    ``_fitted_attributes(training)``; and the words for what can go wrong on data X,
-    ``_diverged(X, error)`` and ``_out_of_memory(X)``.
+    Parameters
+    ----------
+    trainer : Trainer or FineTuner
+    plateau : Plateau
+    names : sequence of str
+        Of the curves to record besides "objective": terms of the objective, and
+        "validation_loss".
+    validation : object, default=None
+        Takes the place of the training data in the loss to watch, which is
+        ``trainer.mean_objective(validation)``.
+    kept, lowest : default=None, np.inf
+        The snapshot to return if no epoch is better, and its watched loss.
+    earlier : dict of str to ndarray, default=None
+        The curves of earlier calls that this one continues.
+    verbose : bool, default=False
+        Whether to print the curves' values after each epoch.
+    fingerprint : str, default=""
+        Of the data and the settings, which a fit that resumes this one must have too.
     """
 
-    def _run_epochs(self, training, data, validation_data, context, X, y):
-        """Train until it is enough; return why: the name of what ended it.
+    def __init__(
+        self,
+        trainer,
+        plateau,
+        names,
+        *,
+        validation=None,
+        kept=None,
+        lowest=np.inf,
+        earlier=None,
+        verbose=False,
+        fingerprint="",
+    ):
+        self.trainer = trainer
+        self.fingerprint = fingerprint
+        self.plateau = plateau
+        self.validation = validation
+        self.verbose = verbose
+        self.progress = Progress(
+            0, trainer.snapshot() if kept is None else kept, lowest
+        )
+        self._earlier = dict(earlier or {"objective": np.empty(0)})
+        n_earlier = len(self._earlier["objective"])
+        for name in names:
+            self._earlier.setdefault(name, np.full(n_earlier, np.nan))
+        self._curves = {name: [] for name in self._earlier}
+        trainer.scale_learning_rate(plateau.factor)
 
-        ``data`` is what `_explained_failure` needs; X and y are what callbacks get,
-        whose own errors are none of the training's.
+    def epoch(self):
+        """Train for one epoch; return the loss to watch."""
+        trainer = self.trainer
+        report = trainer.epoch()
+        loss = report.objective
+        values = {**report.terms, "objective": loss, "validation_loss": np.nan}
+        if self.validation is not None:
+            values["validation_loss"] = loss = trainer.mean_objective(self.validation)
+        n_epochs, kept, lowest = self.progress
+        if self.validation is None or loss < lowest:
+            kept, lowest = trainer.snapshot(), loss
+        for name, curve in self._curves.items():
+            curve.append(values.get(name, np.nan))
+        self.progress = Progress(n_epochs + 1, kept, lowest)
+        if self.verbose:
+            values["learning_rate"] = trainer.current_learning_rate
+            text = ", ".join(
+                f"{name} = {values[name]:.6g}"
+                for name in [*self._curves, "learning_rate"]
+                if name in values
+            )
+            print(f"Epoch {len(self._earlier['objective']) + n_epochs + 1}: {text}")
+        trainer.share_generators()
+        return loss
+
+    def run(self, max_iter, explained, begin, end):
+        """Train until it is enough; return why, the name of the reason.
+
+        Parameters
+        ----------
+        max_iter : int
+            The largest number of epochs.
+        explained : callable
+            ``explained()`` is the context in which errors of training are explained.
+        begin, end : callable
+            Called before and after each epoch, whose own errors are none of the
+            training's. ``end(task)`` gets the result of ``begin()``, and returns
+            whether to stop.
         """
+        group = self.trainer.group
         try:
-            for _ in range(self.max_iter):
-                task = context.subcontext(task_name="epoch")
-                task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-                # What a callback of another process raised is no failure of training.
-                training.trainer.group.gather()
-                with self._explained_failure(data):
-                    loss = self._run_epoch(training, validation_data)
-                training.plateau.update(loss)
-                training.trainer.scale_learning_rate(training.plateau.factor)
-                stop = task.call_on_fit_task_end(
-                    estimator=self,
-                    X=X,
-                    y=y,
-                    reconstruction_attributes=lambda: self._fitted_attributes(training),
-                )
-                if any(training.trainer.group.gather(bool(stop))):
+            for _ in range(max_iter):
+                task = begin()
+                # An error in another process's callback is no failure of training.
+                group.gather()
+                with explained():
+                    loss = self.epoch()
+                self.plateau.update(loss)
+                self.trainer.scale_learning_rate(self.plateau.factor)
+                if any(group.gather(bool(end(task)))):
                     return "callback"
-                if training.plateau.converged:
+                if self.plateau.converged:
                     return "convergence"
         except KeyboardInterrupt as error:
-            # Only a callback's is news to the other processes.
-            training.trainer.group.tell(error)
-            if training.progress.n_epochs == 0:
+            # The other processes know of any other interrupt but a callback's.
+            group.tell(error)
+            if self.progress.n_epochs == 0:
                 raise
             return "interrupt"
         return "max_iter"
 
-    def _run_epoch(self, training, validation_data=None):
-        """Train for one epoch; return the loss to watch."""
-        report = next(training.reports)
-        loss = report.objective
-        if validation_data is not None:
-            loss = training.trainer.mean_objective(validation_data)
-        values = self._values(report)
-        values["validation_loss"] = np.nan if validation_data is None else loss
-        values = {name: values[name] for name in training.curves}
-        n_epochs, kept, lowest = training.progress
-        if validation_data is None or loss < lowest:
-            kept, lowest = training.trainer.snapshot(), loss
-        for name, value in values.items():
-            training.curves[name].append(value)
-        training.progress = Progress(n_epochs + 1, kept, lowest)
-        if self.verbose:
-            values["learning_rate"] = training.trainer.current_learning_rate
-            text = ", ".join(f"{name} = {value:.6g}" for name, value in values.items())
-            print(f"Epoch {training.n_epochs}: {text}")
-        return loss
+    def curves(self):
+        """Return the curves over all calls, a dict of arrays."""
+        n_epochs = self.progress.n_epochs
+        return {
+            name: np.concatenate([earlier, self._curves[name][:n_epochs]])
+            for name, earlier in self._earlier.items()
+        }
 
-    def _values(self, report):
-        """Return the values to record, by the name of their curve."""
-        return report._asdict()
 
-    @contextmanager
-    def _explained_failure(self, X):
-        """Raise what fails while training on X as errors that say what to change."""
-        try:
-            with memory_errors(self._out_of_memory(X)):
-                yield
-        except FloatingPointError as error:
-            raise ValueError(self._diverged(X, error)) from error
+def run_with_callbacks(training, estimator, context, explained, X, y):
+    """Run a training whose epochs are tasks for an estimator's callbacks.
 
-    def _to_lower(self, **in_use):
-        """Return the names and values of the parameters in use, for a message."""
-        texts = [
-            f"{name} ({getattr(self, name)})" for name, used in in_use.items() if used
-        ]
-        return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
+    Parameters
+    ----------
+    training : Training
+    estimator : estimator instance
+        With ``max_iter`` and ``_fitted_attributes(training)``.
+    context : sklearn.callback.CallbackContext
+        The task of the whole fit.
+    explained : callable
+        As in `Training.run`.
+    X, y
+        What callbacks get.
 
-    def _float(self, name):
-        """Return the value of a parameter, which may be any real number."""
-        try:
-            return float(getattr(self, name))
-        except OverflowError:
-            raise ValueError(
-                f"The {name!r} parameter of {type(self).__name__} must be in the range "
-                f"of float64. Got an int of {getattr(self, name).bit_length()} bits "
-                "instead."
-            ) from None
+    Returns
+    -------
+    why : str
+        As from `Training.run`.
+    """
 
-    def _batch_size(self, n_samples):
-        if self.batch_size != "auto":
-            return int(self.batch_size)
-        # Enough rows for the matrix products to be efficient, but at least 16 steps
-        # an epoch, and enough rows for a steady gradient where data are few.
-        return int(np.clip(n_samples // 16, 16, 1024))
+    def begin():
+        task = context.subcontext(task_name="epoch")
+        task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+        return task
+
+    def end(task):
+        return task.call_on_fit_task_end(
+            estimator=estimator,
+            X=X,
+            y=y,
+            reconstruction_attributes=lambda: estimator._fitted_attributes(training),
+        )
+
+    return training.run(estimator.max_iter, explained, begin, end)
+
+
+@contextmanager
+def explained_failure(diverged, out_of_memory):
+    """Raise what fails in training as errors that say what to change.
+
+    Parameters
+    ----------
+    diverged : callable
+        ``diverged(error)`` is the message of a ValueError for a FloatingPointError.
+    out_of_memory : str
+        The message of a MemoryError.
+    """
+    try:
+        with memory_errors(out_of_memory):
+            yield
+    except FloatingPointError as error:
+        raise ValueError(diverged(error)) from error
+
+
+def to_lower(estimator, **in_use):
+    """Return the names and values of the parameters in use, for a message."""
+    texts = [
+        f"{name} ({getattr(estimator, name)})" for name, used in in_use.items() if used
+    ]
+    return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
+
+
+def steps_batch_size(batch_size, n_samples):
+    """Return the number of samples of a step, of which "auto" is a rule."""
+    if batch_size != "auto":
+        return int(batch_size)
+    # Enough rows for the matrix products to be efficient, but at least 16 steps an
+    # epoch, and enough rows for a steady gradient where data are few.
+    return int(np.clip(n_samples // 16, 16, 1024))

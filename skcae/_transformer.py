@@ -1,15 +1,13 @@
 """The contractive autoencoder as a scikit-learn transformer."""
 
-import hashlib
 import math
 import sys
 import warnings
 from collections.abc import Mapping, Set
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.sparse import issparse
-from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -17,47 +15,58 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.utils import assert_all_finite, check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.random import sample_without_replacement
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ._compat import CallbackSupportMixin, get_namespace, with_callbacks
-from ._epochs import EpochsMixin, Plateau, Progress, Training, all_or_nothing
+from ._compat import CallbackSupportMixin, with_callbacks
+from ._epochs import (
+    all_or_nothing,
+    explained_failure,
+    run_with_callbacks,
+    steps_batch_size,
+    to_lower,
+)
 from ._pickles import StampedMixin
+from ._resume import agreed_n_samples, check_same_architecture, past_of, state_of
+from ._validation import (
+    array_or_tensor,
+    beyond_unit_interval,
+    check_range,
+    hinting,
+    scalers,
+    split,
+    unit_scaler,
+    validated,
+    validated_codes,
+)
 from .engine import inference
 from .engine.activations import ACTIVATIONS
-from .engine.batches import (
-    WINDOW_ROWS,
-    RowSubset,
-    as_array,
-    block_rows,
-    detached,
-    evenly_spaced,
-    is_out_of_core,
-    lost_in_rounding,
-)
 from .engine.corruption import CORRUPTIONS, check_corruption
 from .engine.device import (
+    DEVICE_TYPES,
     PRECISIONS,
     has_fast_bfloat16,
     has_float64,
+    make_generator,
     resolve_device,
 )
 from .engine.distributed import current_group, taking_part
 from .engine.losses import LOSSES
 from .engine.network import Architecture, Parameters, largest_layer
 from .engine.optimizer import OPTIMIZERS
-from .engine.penalties import contraction, entries_per_row, jacobian
+from .engine.penalties import (
+    PARAMETERS,
+    PENALTIES,
+    check_penalties,
+    contraction,
+    entries_per_row,
+    jacobian,
+    reported,
+)
+from .engine.rows import as_array, as_rows, lost_in_rounding
 from .engine.training import Trainer
-
-# Data of other types are converted to the first, as a whole; but see `_types`.
-_TYPES = (np.float64, np.float32, np.uint8)
-
-# An objective below this part of the variance need not improve relative to itself.
-_GOOD_ENOUGH = 0.01
 
 # A model is useless whose reconstruction misses more than this part of what a constant
 # one misses: of the variance, where the loss is the squared error.
@@ -66,26 +75,8 @@ _UNLEARNT = 0.9
 # The part of the variance of X that may be lost where it is rounded for training.
 _TOO_COARSE = 0.1
 
-# What a stopped training must have in common with the next fit to be resumed.
-_RESUMES_WITH = (
-    "lam",
-    "gamma",
-    "sigma",
-    "alpha",
-    "corruption",
-    "corruption_level",
-    "loss",
-    "n_projections",
-    "solver",
-    "learning_rate_init",
-    "batch_size",
-    "early_stopping",
-    "validation_fraction",
-    "precision",
-)
-
-# What may differ between the processes of a data-parallel fit.
-_PER_PROCESS = ("device", "random_state", "verbose")
+# Output activations that data can have; the others are those of layers in between.
+OUTPUT_ACTIVATIONS = {"auto", "identity", "sigmoid"}
 
 
 def _early_stopping_is_off(estimator):
@@ -94,139 +85,9 @@ def _early_stopping_is_off(estimator):
     return True
 
 
-def _types(X):
-    """Return the dtypes that X may have; None is any of the numbers.
-
-    Large memory maps are converted batch by batch, never as a whole.
-    """
-    is_number = is_out_of_core(X) and X.dtype.kind in "biuf"
-    return None if is_number and X.dtype.itemsize <= 8 else _TYPES
-
-
-def _blocks(X):
-    """Return an iterator over the rows: those of large memory maps block by block."""
-    n_rows = block_rows(X.shape[1]) if is_out_of_core(X) else X.shape[0]
-    return (X[i : i + n_rows] for i in range(0, X.shape[0], n_rows))
-
-
-def _validate_data(estimator, X, *y, **kwargs):
-    """Call scikit-learn's function of that name, for CSR rows too.
-
-    ``dtype`` is `_types` of X unless it is given. Large memory maps stay in the order
-    that they have. The check for NaN and infinite values needs as many bytes as float16
-    has entries, so that they are checked block by block.
-    """
-    kwargs.setdefault("dtype", _types(X))
-    if kwargs["dtype"] is None:
-        kwargs.pop("order", None)
-    by_block = is_out_of_core(X)
-    result = validate_data(
-        estimator, X, *y, accept_sparse="csr", ensure_all_finite=not by_block, **kwargs
-    )
-    if by_block:
-        for block in _blocks(result[0] if y else result):
-            # To scikit-learn 1.6 foreign-endian numbers are no floats.
-            block = block.astype(block.dtype.newbyteorder("="), copy=False)
-            assert_all_finite(
-                block, estimator_name=type(estimator).__name__, input_name="X"
-            )
-    return result
-
-
-def _array_or_tensor(X):
-    """Return X to compute with, and the dtypes that it may have.
-
-    A tensor is an array, unless scikit-learn's array API dispatch asks for results that
-    are tensors on its device.
-    """
-    if not get_config()["array_api_dispatch"] or isinstance(X, np.ndarray):
-        X = as_array(X)
-        return X, _types(X)
-    X = detached(X)
-    xp, _ = get_namespace(X)
-    return X, [getattr(xp, dtype.__name__) for dtype in _TYPES]
-
-
-def _plain(value):
-    """Return a parameter's value such that equal numbers look the same."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _range(X):
-    """Return the least and the greatest value; zero is among those of sparse X."""
-    if isinstance(X, RowSubset):
-        X = X.source
-    if issparse(X):
-        if not X.has_canonical_format:
-            X = X.copy()
-            X.sum_duplicates()
-        return X.data.min(initial=0), X.data.max(initial=0)
-    extremes = ((block.min(), block.max()) for block in _blocks(X))
-    lows, highs = zip(*extremes, strict=True)
-    return min(lows), max(highs)
-
-
-def scalers(X):
-    """Return the names of scikit-learn's scalers that take X, for a message."""
-    return "MaxAbsScaler" if issparse(X) else "StandardScaler or MinMaxScaler"
-
-
-def _unit_scaler(X, dense="MinMaxScaler"):
-    """Return the name of one that takes X to [0, 1]: ``dense`` unless X is sparse."""
-    if not issparse(X):
-        return dense
-    return "MaxAbsScaler" if _range(X)[0] >= 0 else "MinMaxScaler after X.toarray()"
-
-
-def _beyond_unit_interval(X):
-    """Return "from <least> to <greatest value>" if that isn't in [0, 1], else None."""
-    low, high = _range(X)
-    # A scaler's rounding is no error.
-    xp, _ = get_namespace(low)
-    is_float = xp.isdtype(low.dtype, "real floating")
-    tolerance = 8 * xp.finfo(low.dtype).eps if is_float else 0
-    if low < -tolerance or high > 1 + tolerance:
-        return f"from {low} to {high}"
-    return None
-
-
-def _check_range(X, loss):
-    if LOSSES[loss].unit_interval and (values := _beyond_unit_interval(X)):
-        raise ValueError(
-            f"loss={loss!r} requires X in the range [0, 1]. Got values {values}; scale "
-            f"X, with {_unit_scaler(X, dense='MinMaxScaler(clip=True)')} say."
-        )
-
-
-def _split(X, fraction, seed):
-    """Return the rows to train on and the rows to hold out."""
-    n_samples = X.shape[0]
-    n_held_out = int(np.ceil(fraction * n_samples))
-    if n_held_out >= n_samples:
-        raise ValueError(
-            f"early_stopping=True with validation_fraction={fraction!r} holds out "
-            f"{n_held_out} samples, and leaves none to train on of n_samples="
-            f"{n_samples} in X."
-        )
-    if not is_out_of_core(X):
-        return train_test_split(X, test_size=n_held_out, random_state=seed)
-    # Not even a bit for each row need fit into memory: runs of them are held out, of
-    # one row each where there aren't too many.
-    run_rows = -(-n_samples // WINDOW_ROWS)
-    n_runs = -(-n_samples // run_rows)
-    held_out = np.zeros(n_runs, dtype=bool)
-    n_held_out = min(-(-n_held_out // run_rows), n_runs - 1)
-    held_out[sample_without_replacement(n_runs, n_held_out, random_state=seed)] = True
-    return [
-        RowSubset(X, np.flatnonzero(runs), run_rows) for runs in (~held_out, held_out)
-    ]
-
-
 class ContractiveAutoencoderTransformer(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    EpochsMixin,
     StampedMixin,
     CallbackSupportMixin,
     BaseEstimator,
@@ -290,13 +151,14 @@ class ContractiveAutoencoderTransformer(
             "softplus", "softsign", "tanh"}, default="sigmoid"
         Activation s of the hidden layers.
 
-    output_activation : {"identity", "sigmoid"}, default="identity"
-        Activation s_out of the reconstruction; "sigmoid" for data in [0, 1].
+    output_activation : {"auto", "identity", "sigmoid"}, default="auto"
+        Activation s_out of the reconstruction; "sigmoid" is for data in [0, 1]. "auto"
+        is "sigmoid" if ``loss="cross_entropy"``, which requires it, and "identity"
+        otherwise.
 
     loss : {"cross_entropy", "squared_error"}, default="squared_error"
         Reconstruction loss, summed over features. "cross_entropy" treats each feature
-        as a probability; it requires data in [0, 1] and
-        ``output_activation="sigmoid"``.
+        as a probability; it requires data in [0, 1].
 
     tied_weights : bool, default=True
         Whether the decoder weights are V = Wᵀ. It halves the number of parameters and
@@ -350,7 +212,7 @@ class ContractiveAutoencoderTransformer(
         `transform` and all other methods compute in float32 if their input is, and
         in float64 otherwise.
 
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         Where to compute: "cpu", "cuda", "cuda:<index>", "mps", or "auto" for CUDA if
         there is a GPU and the CPU otherwise. It may be changed after fit: the fitted
         attributes are NumPy arrays. "mps" has no float64: it can't train in that
@@ -470,14 +332,15 @@ class ContractiveAutoencoderTransformer(
 
     _parameter_constraints: dict = {
         "n_hidden": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "lam": [Interval(Real, 0, None, closed="left")],
-        "gamma": [Interval(Real, 0, None, closed="left")],
-        "sigma": [Interval(Real, 0, None, closed="neither")],
+        **{
+            name: [Interval(Real, 0, None, closed="neither" if is_option else "left")]
+            for name, is_option in PARAMETERS.items()
+        },
         "alpha": [Interval(Real, 0, None, closed="left")],
         "corruption": [StrOptions(set(CORRUPTIONS)), None],
         "corruption_level": [Interval(Real, 0, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
-        "output_activation": [StrOptions({"identity", "sigmoid"})],
+        "output_activation": [StrOptions(OUTPUT_ACTIVATIONS)],
         "loss": [StrOptions(set(LOSSES))],
         "tied_weights": ["boolean"],
         "n_projections": [Interval(Integral, 1, None, closed="left"), None],
@@ -493,22 +356,13 @@ class ContractiveAutoencoderTransformer(
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "precision": [StrOptions(set(PRECISIONS))],
-        "device": [str],
+        "device": list(DEVICE_TYPES),
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
-    _answers_from = (
-        "encoder_coefs_",
-        "encoder_intercepts_",
-        "decoder_coefs_",
-        "decoder_intercepts_",
-        "n_features_in_",
-        "_architecture",
-        "_loss",
-    )
-
+    @hinting(n_components="n_hidden")
     def __init__(
         self,
         n_hidden=64,
@@ -520,7 +374,7 @@ class ContractiveAutoencoderTransformer(
         corruption=None,
         corruption_level=0.1,
         activation="sigmoid",
-        output_activation="identity",
+        output_activation="auto",
         loss="squared_error",
         tied_weights=True,
         n_projections=1,
@@ -611,10 +465,11 @@ class ContractiveAutoencoderTransformer(
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         continues = self.warm_start and self.__sklearn_is_fitted__()
         with all_or_nothing(self):
-            data, validation_data, rng = self._validated(X, continues)
-            with self._explained_failure(data):
-                training = self._start(data, rng, continues, validation_data)
-            why = self._run_epochs(training, data, validation_data, context, X, y)
+            rows, validation, rng = self._rows(X, continues)
+            explained = partial(self._explained_failure, rows)
+            with explained():
+                training = self._start(rows, rng, continues, validation)
+            why = run_with_callbacks(training, self, context, explained, X, y)
             vars(self).update(self._fitted_attributes(training, why))
         if self.verbose:
             print(f"Stopped after {self.n_iter_} epochs: {why}")
@@ -629,7 +484,7 @@ class ContractiveAutoencoderTransformer(
             )
         elif why == "interrupt":
             warnings.warn("Training interrupted by user.")
-        self._warn_of_poor_reconstruction(training, data)
+        self._warn_of_poor_reconstruction(training, rows)
         return self
 
     @available_if(_early_stopping_is_off)
@@ -673,192 +528,96 @@ class ContractiveAutoencoderTransformer(
         self._validate_params()
         continues = self.__sklearn_is_fitted__()
         with all_or_nothing(self):
-            data, _, rng = self._validated(X, continues)
-            with self._explained_failure(data):
-                training = self._start(data, rng, continues, keeps_optimizer=True)
-                self._run_epoch(training)
+            rows, _, rng = self._rows(X, continues)
+            with self._explained_failure(rows):
+                training = self._start(rows, rng, continues, keeps_optimizer=True)
+                training.epoch()
             vars(self).update(self._fitted_attributes(training))
-            self._training_state = self._state(training)
+            self._training_state = state_of(self, training)
         return self
 
-    def _validated(self, X, continues):
-        """Return the training data, the validation data or None, and the RNG."""
+    def _rows(self, X, continues):
+        """Return the training rows, the validation rows or None, and the RNG."""
         self._settings()
-        X = _validate_data(self, as_array(X), order="C", reset=not continues)
-        _check_range(X, self.loss)
+        rows = validated(self, as_array(X), order="C", reset=not continues)
+        check_range(rows, self.loss)
         rng = check_random_state(self.random_state)
-        # Training that continues holds out the same rows, so that it is never
-        # validated on rows that it has seen.
-        seed = getattr(self, "_split_seed", None) if continues else None
-        if self.early_stopping and seed is None:
-            seed = int(rng.randint(np.iinfo(np.int32).max))
-        seed = current_group().gather(seed)[0]
         if not self.early_stopping:
-            return X, None, rng
-        self._split_seed = seed
-        return *_split(X, self.validation_fraction, seed), rng
+            return rows, None, rng
+        self._split = self._how_to_split(len(rows), rng, continues)
+        fraction, seed = self._split["fraction"], self._split["seed"]
+        return *split(rows, fraction, make_generator(seed)), rng
 
-    def _start(self, X, rng, continues, validation_data=None, *, keeps_optimizer=False):
-        """Return the training to run: a new one, or the continuation of the last.
+    def _how_to_split(self, n_samples, rng, continues):
+        """Return what decides which rows are held out, by name.
 
-        What a stopped training left is of use for the very same data and settings;
-        ``keeps_optimizer`` takes the optimiser's memory in any case.
+        Training that continues holds out the same rows, so that it is never validated
+        on rows that it was trained on. That can't be where their number has changed.
         """
-        architecture = self._new_architecture(X.shape[1])
-        if 8 * math.prod(largest_layer(architecture)) > sys.maxsize:
-            raise MemoryError(self._out_of_memory(X))
-        if continues:
-            self._check_same_architecture(architecture)
         group = current_group()
-        n_samples = self._agreed_n_samples(group, X, continues)
-        fingerprint = self._fingerprint(group, X)
-        state = self._training_state if continues else None
-        is_known = state is not None and state["fingerprint"] != ""
-        resumes = is_known and state["fingerprint"] == fingerprint
-        restores = resumes or bool(
-            state and keeps_optimizer and state["solver"] == self.solver
-        )
-        # What isn't possible on all processes is done on none.
-        resumes, restores = map(
-            all, zip(*group.gather((resumes, restores)), strict=True)
-        )
-        if self.verbose and is_known and not (resumes or keeps_optimizer):
-            print(
-                "The data or settings aren't those of the training that was stopped: "
-                "starting from its parameters at the initial learning rate"
+        now = {
+            "seed": group.gather(int(rng.randint(np.iinfo(np.int32).max)))[0],
+            "sizes": group.gather(n_samples),
+            "fraction": float(self.validation_fraction),
+        }
+        before = getattr(self, "_split", None) if continues else None
+        if all(group.gather(before == {**now, "seed": (before or now)["seed"]})):
+            return before
+        if before is not None:
+            texts = (
+                f"{' + '.join(map(str, how['sizes']))} and {how['fraction']}"
+                for how in (now, before)
             )
-        settings = self._settings()
-        tol = settings.pop("tol")
-        arrays = None
+            warnings.warn(
+                "The held-out samples are drawn anew, since the number of samples (of "
+                "each process) or validation_fraction isn't that of the training that "
+                f"continues: {', but '.join(texts)} before. Some of them may be "
+                "samples that it was trained on, on which the validation loss is too "
+                "low."
+            )
+        return now
+
+    def _start(self, rows, rng, continues, validation=None, *, keeps_optimizer=False):
+        """Return the `Training` to run: a new one, or the continuation of the last."""
+        architecture = self._new_architecture(rows.shape[1])
+        if 8 * math.prod(largest_layer(architecture)) > sys.maxsize:
+            raise MemoryError(self._out_of_memory(rows))
         if continues:
-            arrays = self._arrays
-            if resumes and state["arrays"] is not None:
-                arrays = Parameters(*state["arrays"])
+            check_same_architecture(self, architecture)
+        group = current_group()
+        n_earlier = self.n_iter_ if continues else 0
+        n_samples = agreed_n_samples(self, rows, group, n_earlier)
+        past = past_of(self, rows, group, continues, keeps_optimizer)
+        settings = self._settings()
         precision = self._usable_precision(settings["device"])
-        self._warn_of_rounding(X, precision)
+        self._warn_of_rounding(rows, precision)
         trainer = Trainer(
             architecture,
-            X,
-            arrays,
-            batch_size=self._batch_size(n_samples),
+            rows,
+            past.start,
+            batch_size=steps_batch_size(self.batch_size, n_samples),
             precision=precision,
             seed=rng.randint(np.iinfo(np.int32).max),
             group=group,
             **settings,
         )
-        kept, lowest = trainer.snapshot(self._arrays if continues else None), np.inf
-        if resumes:
-            lowest = state["lowest"]
-        elif continues and validation_data is not None:
-            lowest = trainer.mean_objective(validation_data)
-        if restores:
-            trainer.restore(state["trainer"])
-        plateau = Plateau(
-            tol,
-            self.n_iter_no_change,
-            # A model this good is as good as perfect; or its error is mere rounding.
-            negligible=max(
-                _GOOD_ENOUGH * trainer.variance,
-                float(np.finfo(np.float32).eps) * trainer.mean_square,
-            ),
-            **(state["plateau"] if resumes else {}),
-        )
-        trainer.scale_learning_rate(plateau.factor)
-        earlier_curves = {"objective": np.empty(0)}
-        if continues:
-            earlier_curves = {"objective": self.loss_curve_, **self.history_}
-        n_earlier = len(earlier_curves["objective"])
-        for name in self._curve_names():
-            earlier_curves.setdefault(name, np.full(n_earlier, np.nan))
-        return Training(
+        return past.training(
             trainer,
-            trainer.epochs(),
-            plateau,
-            Progress(0, kept, lowest),
-            {name: [] for name in earlier_curves},
-            earlier_curves,
-            fingerprint,
+            self._curve_names(),
+            tol=float(self.tol),
+            patience=self.n_iter_no_change,
+            validation=validation,
+            verbose=self.verbose,
         )
 
     def _curve_names(self):
         """Return the names of the curves in ``history_``."""
-        names = ["reconstruction", "contraction"]
-        names += ["curvature"] if self.gamma > 0 else []
+        names = ["reconstruction", *reported(self._penalty_settings())]
         return names + (["validation_loss"] if self.early_stopping else [])
 
-    def _agreed_n_samples(self, group, X, continues):
-        """Return the number of rows of all processes; check that they fit together."""
-        sizes = group.gather(X.shape[0])
-        if group.size > 1:
-            parameters = self.get_params(deep=False)
-            own = {
-                name: repr(_plain(value))
-                for name, value in parameters.items()
-                if name not in _PER_PROCESS
-            }
-            own["n_hidden"] = self._hidden_sizes()
-            own["number of features"] = X.shape[1]
-            own["feature names"] = list(getattr(self, "feature_names_in_", []))
-            own["number of earlier epochs"] = self.n_iter_ if continues else 0
-            first, *others = group.gather(own)
-            for rank, other in enumerate(others, start=1):
-                for name, value in first.items():
-                    if other[name] != value:
-                        raise ValueError(
-                            f"The processes of a data-parallel fit differ: {name} is "
-                            f"{value} on rank 0, but {other[name]} on rank {rank}."
-                        )
-        return sum(sizes)
-
-    def _check_same_architecture(self, architecture):
-        names = {
-            "sizes": "n_hidden",
-            "activation": "activation",
-            "output_activation": "output_activation",
-            "tied": "tied_weights",
-        }
-        for field, name in names.items():
-            before = getattr(self._fitted_architecture, field)
-            now = getattr(architecture, field)
-            if now != before:
-                if field == "sizes":
-                    before = before[1:] if len(before) > 2 else before[1]
-                raise ValueError(
-                    f"{name} can't change when training continues (partial_fit, or "
-                    f"fit with warm_start=True). Got {getattr(self, name)!r}, but the "
-                    f"model was fitted with {before!r}. To start anew, call fit with "
-                    "warm_start=False."
-                )
-
-    def _fingerprint(self, group, X):
-        """Identify the data and the settings, or nothing if no fit resumes another.
-
-        It is the same on all ranks, so that what one of them keeps is good for all. Of
-        a large memory map it takes about 1000 rows.
-        """
-        if not self.warm_start:
-            return ""
-        settings = [_plain(getattr(self, name)) for name in _RESUMES_WITH]
-        settings = [X.shape, X.dtype.str, *settings]
-        # The fastest of hashlib where the processor has instructions for it.
-        digest = hashlib.sha256(repr(settings).encode())
-        rows = X[evenly_spaced(X.shape[0], 1000)] if is_out_of_core(X) else X
-        parts = [rows.data, rows.indices, rows.indptr] if issparse(X) else [rows]
-        for part in parts:
-            digest.update(np.ascontiguousarray(part))
-        return " ".join(group.gather(digest.hexdigest()))
-
-    def _state(self, training):
-        """Return what a later call needs to go on exactly."""
-        return {
-            "solver": self.solver,
-            "trainer": training.trainer.state(),
-            # Early stopping returns other parameters than those of the last epoch.
-            "arrays": tuple(training.trainer.arrays()) if self.early_stopping else None,
-            "lowest": float(training.progress.lowest),
-            "plateau": training.plateau.state(),
-            "fingerprint": training.fingerprint,
-        }
+    def _penalty_settings(self):
+        """Return the weights and the other parameters of the penalties, by name."""
+        return {name: float(getattr(self, name)) for name in PARAMETERS}
 
     def _usable_precision(self, device):
         if self.precision == "float64" and not has_float64(device):
@@ -874,12 +633,12 @@ class ContractiveAutoencoderTransformer(
             return "float32"
         return self.precision
 
-    def _warn_of_rounding(self, X, precision):
-        lost = lost_in_rounding(X, PRECISIONS[precision])
-        # Values out of range are none of rounding's; training finds them.
+    def _warn_of_rounding(self, rows, precision):
+        lost = lost_in_rounding(rows, PRECISIONS[precision])
+        # Overflow is not rounding; training reports it.
         if not _TOO_COARSE < lost < np.inf:
             return
-        scale = "StandardScaler after X.toarray()" if issparse(X) else scalers(X)
+        scale = "StandardScaler after X.toarray()" if rows.sparse else scalers(rows)
         warnings.warn(
             f"Rounding X to precision={precision!r} for training takes "
             f"{min(lost, 1):.0%} of its variance: in that precision its values differ "
@@ -892,33 +651,40 @@ class ContractiveAutoencoderTransformer(
         Raises ValueError where `_parameter_constraints` can't tell that one isn't.
         """
         loss = LOSSES[self.loss]
-        if self.output_activation not in loss.output_activations:
+        output_activation = self._output_activation()
+        if output_activation not in loss.output_activations:
             raise ValueError(
                 f"loss={self.loss!r} requires output_activation to be one of "
-                f"{loss.output_activations}. Got {self.output_activation!r} instead."
+                f"{('auto', *loss.output_activations)}. Got {output_activation!r} "
+                "instead."
             )
         check_corruption(self.corruption, self.corruption_level)
+        penalties = self._penalty_settings()
+        check_penalties(penalties, self.activation)
         return {
             "loss": self.loss,
-            "lam": self._float("lam"),
-            "gamma": self._float("gamma"),
-            "sigma": self._float("sigma"),
-            "alpha": self._float("alpha"),
+            **penalties,
+            "alpha": float(self.alpha),
             "corruption": self.corruption,
-            "corruption_level": self._float("corruption_level"),
+            "corruption_level": float(self.corruption_level),
             "n_projections": self.n_projections and int(self.n_projections),
             "optimizer": self.solver,
-            "learning_rate": self._float("learning_rate_init"),
-            "tol": self._float("tol"),
+            "learning_rate": float(self.learning_rate_init),
             "device": resolve_device(self.device),
         }
+
+    def _output_activation(self):
+        """Return the output activation, of which "auto" is a rule."""
+        if self.output_activation == "auto":
+            return LOSSES[self.loss].default_output
+        return self.output_activation
 
     def _new_architecture(self, n_features):
         """Return the architecture of a fit to so many features."""
         return Architecture(
             (n_features, *self._hidden_sizes()),
             self.activation,
-            self.output_activation,
+            self._output_activation(),
             bool(self.tied_weights),
         )
 
@@ -941,25 +707,11 @@ class ContractiveAutoencoderTransformer(
             )
         return tuple(map(int, sizes))
 
-    def _run_epoch(self, training, validation_data=None):
-        loss = super()._run_epoch(training, validation_data)
-        training.trainer.share_generators()
-        return loss
-
-    def _values(self, report):
-        values = super()._values(report)
-        if self.gamma == 0:
-            values["curvature"] = np.nan
-        return values
-
     def _fitted_attributes(self, training, why=None):
         """Return the attributes to set, where training ended because of ``why``."""
-        n_epochs, kept, _ = training.progress
-        arrays = training.trainer.arrays(kept)
-        history = {
-            name: np.concatenate([earlier, training.curves[name][:n_epochs]])
-            for name, earlier in training.earlier_curves.items()
-        }
+        trainer = training.trainer
+        arrays = trainer.arrays(training.progress.kept)
+        history = training.curves()
         loss_curve = history.pop("objective")
         # An interrupt may have come in the middle of an epoch.
         ended = why == "interrupt" or training.plateau.converged
@@ -971,66 +723,80 @@ class ContractiveAutoencoderTransformer(
             "loss_curve_": loss_curve,
             "history_": history,
             "n_iter_": len(loss_curve),
-            "_architecture": tuple(training.trainer.architecture),
-            "_loss": training.trainer.loss,
+            "_architecture": tuple(trainer.architecture),
+            "_loss": trainer.loss,
             "_training_state": (
-                self._state(training) if self.warm_start and not ended else None
+                state_of(self, training) if self.warm_start and not ended else None
             ),
         }
 
-    def _warn_of_poor_reconstruction(self, training, X):
+    def _warn_of_poor_reconstruction(self, training, rows):
         unit_interval = LOSSES[self._loss].unit_interval
         if (
-            self.output_activation == "sigmoid"
+            self._fitted_architecture.output_activation == "sigmoid"
             and not unit_interval
-            and (values := _beyond_unit_interval(X))
+            and (values := beyond_unit_interval(rows))
         ):
             warnings.warn(
                 "The reconstruction explains nothing beyond [0, 1], the range of "
                 f"output_activation='sigmoid'. Got X with values {values}; scale X, "
-                f"with {_unit_scaler(X)} say, or use output_activation='identity'."
+                f"with {unit_scaler(rows)} say, or use output_activation='identity'."
             )
             return
         if self.corruption is not None:  # The error is not of X itself.
             return
-        explained = training.trainer.explained(self._arrays)
+        explained = training.trainer.explained(self._arrays, rows)
         if explained is None or explained >= 1 - _UNLEARNT:
             return
-        of_what, scale = "variance of X", f"Scale X, with {scalers(X)}"
+        of_what, scale = "variance of X", f"Scale X, with {scalers(rows)}"
         if unit_interval:
             of_what = "variation of X (by cross-entropy)"
-            scale = f"Scale X, with {_unit_scaler(X)}, if it fills little of [0, 1]"
-        to_lower = self._to_lower(
-            lam=self.lam > 0,
-            gamma=self.gamma > 0,
+            scale = f"Scale X, with {unit_scaler(rows)}, if it fills little of [0, 1]"
+        lower = to_lower(
+            self,
+            **self._weights_in_use(),
             alpha=self.alpha > 0,
             learning_rate_init=True,
         )
         warnings.warn(
             f"The reconstruction explains {max(0, explained):.1%} of the {of_what}: "
-            f"the features keep next to nothing of it. {scale}, or lower {to_lower}, "
+            f"the features keep next to nothing of it. {scale}, or lower {lower}, "
             f"or raise n_hidden ({self.n_hidden})."
         )
 
-    def _diverged(self, X, error):
-        to_lower = self._to_lower(
+    def _weights_in_use(self):
+        """Return whether each penalty has a weight, by the weight's name."""
+        return {p.weight: getattr(self, p.weight) > 0 for p in PENALTIES.values()}
+
+    def _explained_failure(self, rows):
+        """Return the context in which errors of training say what to change."""
+        return explained_failure(
+            partial(self._diverged, rows), self._out_of_memory(rows)
+        )
+
+    def _diverged(self, rows, error):
+        in_use = self._weights_in_use()
+        options = {
+            name: in_use[p.weight] for p in PENALTIES.values() for name in p.options
+        }
+        lower = to_lower(
+            self,
             learning_rate_init=True,
             alpha=self.alpha > 0,
-            gamma=self.gamma > 0,
-            sigma=self.gamma > 0,
+            **in_use,
+            **options,
             corruption_level=self.corruption is not None,
-            lam=self.lam > 0,
         )
         return (
             f"Training diverged: {error}. The largest absolute value in X is "
-            f"{max(abs(float(v)) for v in _range(X)):.3g}. Scale X, with {scalers(X)} "
-            f"say, or lower {to_lower}."
+            f"{max(abs(float(v)) for v in rows.extremes()):.3g}. Scale X, with "
+            f"{scalers(rows)} say, or lower {lower}."
         )
 
-    def _out_of_memory(self, X):
+    def _out_of_memory(self, rows):
         return (
             f"There is not enough memory to train with n_hidden={self.n_hidden!r} and "
-            f"batch_size={self.batch_size!r} on X with {X.shape[1]} features."
+            f"batch_size={self.batch_size!r} on X with {rows.shape[1]} features."
         )
 
     # What the fitted model computes
@@ -1049,7 +815,8 @@ class ContractiveAutoencoderTransformer(
             The hidden representation h(x) = s(x W + b), in float32 if X is, else in
             float64.
         """
-        return self._map_rows(inference.code, self._validate_rows_or_tensor(X))
+        rows = self._validate_rows_or_tensor(X)
+        return self._map_rows(inference.code, rows, ["encoder"])
 
     def inverse_transform(self, X):
         """Decode hidden representations.
@@ -1065,17 +832,15 @@ class ContractiveAutoencoderTransformer(
             The reconstructions, in float32 if X is, else in float64.
         """
         check_is_fitted(self)
-        X, types = _array_or_tensor(X)
-        X = check_array(
-            X, accept_sparse="csr", dtype=types, input_name="X", estimator=self
-        )
+        X, types = array_or_tensor(X)
+        X = validated_codes(self, X, dtype=types)
         if X.shape[1] != self._n_features_out:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__}."
                 f"inverse_transform is expecting {self._n_features_out} features as "
                 "input."
             )
-        return self._map_rows(inference.decoded, X)
+        return self._map_rows(inference.decoded, X, ["decoder"])
 
     def score_samples(self, X):
         """Compute minus the reconstruction loss of each sample.
@@ -1095,7 +860,7 @@ class ContractiveAutoencoderTransformer(
             Minus the loss, summed over features; the penalty is not part of it.
         """
         X = self._validate_rows_or_tensor(X)
-        _check_range(X, self._loss)
+        check_range(X, self._loss)
         return -self._map_rows(inference.reconstruction_loss(self._loss), X)
 
     def score(self, X, y=None):
@@ -1156,27 +921,36 @@ class ContractiveAutoencoderTransformer(
 
     def _validate_rows(self, X, **kwargs):
         check_is_fitted(self)
-        return _validate_data(self, as_array(X), reset=False, **kwargs)
+        return validated(self, as_array(X), reset=False, **kwargs)
 
     def _validate_rows_or_tensor(self, X):
         check_is_fitted(self)
-        X, types = _array_or_tensor(X)
-        return _validate_data(self, X, dtype=types, reset=False)
+        X, types = array_or_tensor(X)
+        return validated(self, X, dtype=types, reset=False)
 
-    def _map_rows(self, function, X, **kwargs):
+    def _map_rows(self, function, X, parts=("encoder", "decoder"), **kwargs):
+        """Compute a function of the rows with these parts of the parameters."""
+        rows = as_rows(X)
+        arrays = Parameters(
+            *(
+                getattr(self, f"{part}_{kind}_") if part in parts else []
+                for part in ("encoder", "decoder")
+                for kind in ("coefs", "intercepts")
+            )
+        )
         try:
             return inference.map_rows(
                 function,
                 self._fitted_architecture,
-                self._arrays,
-                X,
+                arrays,
+                rows,
                 device=resolve_device(self.device),
                 **kwargs,
             )
         except FloatingPointError as error:
             raise ValueError(
-                f"X is too large: {error}. Scale X as before fit, with {scalers(X)} "
-                "say."
+                f"X is too large: {error}. Scale X as before fit, with "
+                f"{scalers(rows)} say."
             ) from error
 
     # Views of the fitted attributes

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from sklearn.base import BaseEstimator
 
+from ._classifier import ContractiveAutoencoderClassifier
 from ._compat import without_callbacks
-from ._epochs import EpochsMixin
+from ._transformer import ContractiveAutoencoderTransformer
 from .engine.distributed import current_group
 
 __all__ = ["Checkpoint"]
+
+_WITH_EPOCHS = ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 
 
 class _Pickler(pickle.Pickler):
@@ -118,7 +121,7 @@ class Checkpoint:
             Its task.
         """
         name = type(estimator).__name__
-        if not isinstance(estimator, EpochsMixin):
+        if not isinstance(estimator, _WITH_EPOCHS):
             raise ValueError(
                 "Checkpoint must be a callback of a ContractiveAutoencoderTransformer, "
                 f"such as a pipeline's step, as it saves epochs. Got {name} instead, "

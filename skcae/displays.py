@@ -4,17 +4,19 @@
 ``plot`` can draw again, elsewhere or otherwise.
 """
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_array
+from sklearn.utils import _safe_indexing, check_array, check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import ContractiveAutoencoderClassifier
 from ._transformer import ContractiveAutoencoderTransformer
-from .engine.batches import as_array, dense
+from .engine.geometry import walk
+from .engine.penalties import PENALTIES
+from .engine.rows import as_array, dense
 from .geometry import contraction_ratio, score_field, singular_values, tangent_bases
 from .sampling import sample
 
@@ -30,10 +32,20 @@ __all__ = [
 
 _ESTIMATOR = {"estimator": [ContractiveAutoencoderTransformer]}
 _N_COLUMNS = {"n_columns": [Interval(Integral, 1, None, closed="left"), None]}
+_SAMPLES = {
+    "image_shape": [tuple, list, None],
+    "max_samples": [Interval(Integral, 1, None, closed="left"), None],
+}
+
+# Parameters that multiply a term of the objective, by the term's name in ``history_``.
+_WEIGHTS = {name: penalty.weight for name, penalty in PENALTIES.items()}
+_WEIGHTS["tangent"] = "tangent_weight"  # of a classifier
 
 
 def _as_images(X, image_shape):
-    """Return the rows of X as images: its last axis becomes two."""
+    """Return the rows of X as images: its last axis becomes two. None leaves them."""
+    if image_shape is None:
+        return X
     are_sizes = all(isinstance(n, Integral) and n >= 1 for n in image_shape)
     if not are_sizes or len(image_shape) != 2 or np.prod(image_shape) != X.shape[-1]:
         raise ValueError(
@@ -42,6 +54,22 @@ def _as_images(X, image_shape):
             f"{image_shape!r} instead."
         )
     return X.reshape(*X.shape[:-1], *image_shape)
+
+
+def _first_samples(X, n):
+    """Return the first n rows of whatever an estimator accepts; None is all."""
+    if n is None:
+        return X
+    if hasattr(X, "tocsr"):  # Some sparse formats have no slices.
+        return X.tocsr()[:n]
+    # Of anything else, the estimator says why it isn't data.
+    return _safe_indexing(X, slice(0, n)) if np.ndim(X) == 2 else X
+
+
+def _feature_names(estimator):
+    """Return the names of an estimator's features, made up where it knows none."""
+    made_up = [f"x{i}" for i in range(estimator.n_features_in_)]
+    return getattr(estimator, "feature_names_in_", made_up)
 
 
 def _as_dense(X, dtype):
@@ -90,41 +118,6 @@ def _thinned(ticks, labels, n=25):
     return ticks[::every], labels[::every]
 
 
-class _BesideImages:
-    """Places a colour bar: beside the images, and as tall as they are.
-
-    Matplotlib makes it for the place that the axes were given, some of which images
-    of a fixed shape leave free.
-    """
-
-    def __init__(self, image_axes, locator):
-        self.image_axes = image_axes
-        self.locator = locator
-
-    def __call__(self, ax, renderer):
-        from matplotlib.transforms import Bbox
-
-        locator = self.image_axes.get_axes_locator()
-        self.image_axes.apply_aspect(
-            locator(self.image_axes, renderer) if locator else None
-        )
-        given = self.image_axes.get_position(original=True)
-        taken = self.image_axes.get_position()
-        # Between the triangles at its ends, of the whole.
-        whole, bar = ax.get_position(original=True), self.locator(ax, renderer)
-        inner = (bar.intervaly - whole.y0) / whole.height
-        ax.set_box_aspect(None)  # The locator has set it.
-        height = taken.height * ax.figure.bbox.height / ax.figure.dpi  # inches
-        width = np.clip(height / 20, 0.05, 0.15) * ax.figure.dpi / ax.figure.bbox.width
-        left = taken.x1 + 0.02 * given.width
-        bottom, top = taken.y0 + inner * taken.height
-        return Bbox([[left, bottom], [left + width, top]])
-
-    def get_subplotspec(self):
-        """Return what ``tight_layout`` asks for."""
-        return self.locator.get_subplotspec()
-
-
 class _Display:
     def _set_axes(self, ax, figsize=None, layout="constrained"):
         check_matplotlib_support(f"{type(self).__name__}.plot")
@@ -142,42 +135,44 @@ class _Display:
         self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         self.ax_.set_xlim(left=0.5, auto=None)
 
-    def _set_image_axes(self, ax, shape, *, left=0, colorbar=True):
-        """Make axes for images of shape (n_rows, n_columns, height, width).
-
-        ``left`` is the room, in inches, that the labels of the rows need.
-        """
+    def _set_image_axes(self, ax, shape):
+        """Make axes for images of shape (n_rows, n_columns, height, width)."""
         n_rows, n_columns, height, width = shape
-        longer = max(height, width)
-        # Inches of an image's longer side: all fit on a page, unless they are so many
-        # that neither they nor their labels could be made out.
-        size = min(0.8, max(0.2, 8 / n_columns), max(0.35, 9 / n_rows))
-        if left:
-            # Two labels, one above the other, beside each.
-            size = max(size, min(8, 0.4 * longer / height))
-        size /= longer
         gap = _gap(height, width)
-        figure_width = n_columns * (width + gap) * size
-        figure_width += left + (1.3 if colorbar else 0.2)
-        figure_height = n_rows * (height + gap) * size + 0.5
-        figsize = max(2, figure_width), max(1.8, figure_height)
+        pixels = np.array([n_columns * (width + gap), n_rows * (height + gap)])
+        # Inches of a pixel: all images fit on a page, unless they are so many that
+        # neither they nor their labels could be made out.
+        limits = sorted([0.3 / min(height, width), 0.8 / max(height, width)])
+        size = np.clip(8 / pixels.max(), *limits)
+        figsize = np.maximum(pixels * size + (2, 0.8), (3.5, 1.8))
         # Where the shape of axes is fixed, "constrained" may cut off what is left of
         # them.
         self._set_axes(ax, figsize, "compressed")
 
-    def _draw_images(self, images, **kwargs):
+    def _set_table_axes(self, ax, shape):
+        """Make axes for blocks of rows, of shape (n_blocks, 1, n_rows, n_features)."""
+        n_blocks, _, n_rows, n_features = shape
+        figsize = np.clip(0.3 * n_features, 2, 9) + 3, 0.2 * n_blocks * (n_rows + 1) + 2
+        self._set_axes(ax, figsize)
+
+    def _draw_images(self, images, *, is_table=False, **kwargs):
         """Draw images of shape (n_rows, n_columns, height, width); NaN is transparent.
+
+        The blocks of a table are images that may be stretched.
 
         Returns the artist, and the centres of the rows and of the columns.
         """
         n_rows, n_columns, height, width = images.shape
         # One image of all of them: drawn at once, on whatever axes the user has.
-        gap = _gap(height, width)
+        gap = 1 if is_table else _gap(height, width)
         tiles = np.full((n_rows, height + gap, n_columns, width + gap), np.nan)
         tiles[:, :height, :, :width] = images.transpose(0, 2, 1, 3)
         mosaic = tiles.reshape(n_rows * (height + gap), n_columns * (width + gap))
         artist = self.ax_.imshow(
-            mosaic[:-gap, :-gap], interpolation="nearest", **kwargs
+            mosaic[:-gap, :-gap],
+            interpolation="nearest",
+            aspect="auto" if is_table else "equal",
+            **kwargs,
         )
         self.ax_.set(xticks=[], yticks=[])
         self.ax_.spines[:].set_visible(False)
@@ -191,36 +186,75 @@ class _Display:
         )
         return artist, *centres
 
-    def _draw_signed_images(self, images, cmap, label):
+    def _draw_signed_images(self, images, cmap, label, *, is_table=False):
         """Draw images on a scale symmetric about zero, with a colour bar."""
         # A few large entries would leave the others pale.
         limit = np.nanquantile(np.abs(images), 0.99)
-        artist, *centres = self._draw_images(images, cmap=cmap, vmin=-limit, vmax=limit)
-        self._add_colorbar(artist, label, "both")
+        artist, *centres = self._draw_images(
+            images, is_table=is_table, cmap=cmap, vmin=-limit, vmax=limit
+        )
+        self._add_colorbar(artist, label, "both", images.shape[-1], is_table)
         return centres
 
-    def _draw_images_on_scale_of(self, inputs, ax, images, cmap, *, left=0):
-        """Make axes, draw images on the scale of the inputs, say if they exceed it."""
+    def _draw_images_on_scale_of(self, inputs, ax, images, cmap, *, is_table=False):
+        """Make axes, draw images on the scale of the inputs, say if they exceed it.
+
+        A table has a colour bar in any case.
+        """
         vmin, vmax = inputs.min(), inputs.max()
         low, high = np.nanmin(images), np.nanmax(images)
         # Less than one of 256 shades isn't seen.
         shade = (vmax - vmin) / 256
         exceeds = (low < vmin - shade, high > vmax + shade)
-        self._set_image_axes(ax, images.shape, left=left, colorbar=any(exceeds))
-        artist, *centres = self._draw_images(images, cmap=cmap, vmin=vmin, vmax=vmax)
+        make_axes = self._set_table_axes if is_table else self._set_image_axes
+        make_axes(ax, images.shape)
+        artist, *centres = self._draw_images(
+            images, is_table=is_table, cmap=cmap, vmin=vmin, vmax=vmax
+        )
         self.colorbar_ = None
-        if any(exceeds):
-            label = f"value\n({low:.2g} to {high:.2g})".replace("-", "\N{MINUS SIGN}")
-            extend = {(True, True): "both", (True, False): "min"}.get(exceeds, "max")
-            self._add_colorbar(artist, label, extend)
+        if any(exceeds) or is_table:
+            label = "value"
+            if any(exceeds):
+                label += f"\n({low:.2g} to {high:.2g})"
+            extend = {
+                (True, True): "both",
+                (True, False): "min",
+                (False, True): "max",
+                (False, False): "neither",
+            }[exceeds]
+            label = label.replace("-", "\N{MINUS SIGN}")
+            self._add_colorbar(artist, label, extend, images.shape[-1], is_table)
         return centres
 
-    def _add_colorbar(self, artist, label, extend):
-        self.colorbar_ = self.figure_.colorbar(
-            artist, ax=self.ax_, label=label, extend=extend, pad=0.02
+    def _plot_table(self, ax, inputs, blocks, labels, cmap):
+        """Draw blocks of shape (n_samples, n_rows, n_features) on the inputs' scale."""
+        centres, _ = self._draw_images_on_scale_of(
+            inputs, ax, blocks[:, None], cmap or "viridis", is_table=True
         )
-        ax = self.colorbar_.ax
-        ax.set_axes_locator(_BesideImages(self.ax_, ax.get_axes_locator()))
+        self._label_table(centres, labels, blocks.shape[-1])
+
+    def _label_table(self, centres, labels, n_features):
+        """Name the rows of each block of a table, and its features."""
+        offsets = np.arange(len(labels)) - (len(labels) - 1) / 2
+        rows = np.add.outer(centres, offsets).ravel()
+        self.ax_.set_yticks(rows, list(labels) * len(centres), fontsize="small")
+        names = self.feature_names
+        names = range(n_features) if names is None else names
+        self.ax_.set_xticks(
+            *_thinned(range(n_features), names, 40), rotation=90, fontsize="small"
+        )
+
+    def _add_colorbar(self, artist, label, extend, width, is_table):
+        """Add a colour bar to images, or to a table, of that width."""
+        # Beside the images, and as tall as they are: they may leave some of the place
+        # free that their axes were given.
+        _, right, *_ = artist.get_extent()
+        width = width / (40 if is_table else 4)
+        place = (right + width / 2, 0, width, 1)
+        bar = self.ax_.inset_axes(place, transform=self.ax_.get_xaxis_transform())
+        self.colorbar_ = self.figure_.colorbar(
+            artist, cax=bar, label=label, extend=extend
+        )
 
 
 class _LineDisplay(_Display):
@@ -236,16 +270,18 @@ class _LineDisplay(_Display):
 
 
 class TrainingCurveDisplay(_Display):
-    """Terms of the objective by epoch, each without its weight.
+    """The objective by epoch, and its terms with their weights, which sum to it.
 
     Use `from_estimator` to create it.
 
     Parameters
     ----------
     curves : dict of ndarray of shape (n_epochs,)
-        "objective" and, where there are such, "validation_loss", and its terms:
-        "reconstruction", "contraction" and "curvature" of an autoencoder,
-        "cross_entropy" and "tangent" of a classifier.
+        Curves by label. The first of those of `from_estimator` is the "objective". Its
+        terms follow: those in ``history_``, times the parameter that is their weight,
+        as in "lam · contraction", and "weight decay" where ``alpha > 0``. The last ones
+        are those of held-out samples, where there are such; their labels end in "held
+        out".
 
     Attributes
     ----------
@@ -266,23 +302,6 @@ class TrainingCurveDisplay(_Display):
     >>> display = TrainingCurveDisplay.from_estimator(cae)
     >>> display.figure_.savefig("training.pdf")  # doctest: +SKIP
     """
-
-    _STYLES = {
-        # Wide and light: without a penalty it lies under the loss.
-        "objective": {"label": "objective", "linewidth": 3, "alpha": 0.4},
-        "validation_loss": {
-            "label": "objective, held out",
-            "linestyle": "--",
-        },
-        "reconstruction": {"label": "reconstruction loss", "color": "C0"},
-        "contraction": {"label": r"contraction $\|J\|_F^2$", "color": "C1"},
-        "curvature": {
-            "label": r"curvature $E\,\|J(x) - J(x+\varepsilon)\|_F^2$",
-            "color": "C2",
-        },
-        "cross_entropy": {"label": "cross-entropy", "color": "C0"},
-        "tangent": {"label": "tangent penalty", "color": "C1"},
-    }
 
     def __init__(self, curves):
         self.curves = curves
@@ -327,7 +346,26 @@ class TrainingCurveDisplay(_Display):
                 f"{type(estimator).__name__} with n_iter_=0, as `skcae.stacking.stack` "
                 "returns it: the transformers that were stacked have the curves."
             )
-        curves = {"objective": estimator.loss_curve_, **estimator.history_}
+        history = dict(estimator.history_)
+        held_out = history.pop("validation_loss", None)
+        terms = {}
+        for name, values in history.items():
+            label, weight = name.replace("_", "-"), _WEIGHTS.get(name)
+            if weight is not None:
+                label, values = (
+                    f"{weight} · {label}",
+                    getattr(estimator, weight) * values,
+                )
+            terms[label] = values
+        curves = {"objective": estimator.loss_curve_, **terms}
+        if estimator.alpha > 0:
+            # NaN is a term of a later call only.
+            known = np.nansum(list(terms.values()), axis=0)
+            curves["weight decay"] = estimator.loss_curve_ - known
+        if held_out is not None:
+            # That of a classifier is of the cross-entropy alone.
+            whole = isinstance(estimator, ContractiveAutoencoderTransformer)
+            curves[f"{'objective' if whole else 'cross-entropy'}, held out"] = held_out
         return cls(curves).plot(ax)
 
     def plot(self, ax=None):
@@ -347,15 +385,23 @@ class TrainingCurveDisplay(_Display):
         from matplotlib.ticker import LogLocator
 
         self.lines_ = []
-        for name, style in self._STYLES.items():
-            values = np.asarray(self.curves.get(name, ()))
+        n_terms = 0
+        for label, values in self.curves.items():
+            if label == "objective":
+                # Wide and light: without a penalty it lies under the loss.
+                style = {"color": rcParams["text.color"], "linewidth": 3, "alpha": 0.4}
+            elif label.endswith("held out"):
+                style = {"color": rcParams["text.color"], "linestyle": "--"}
+            else:
+                style = {"color": f"C{n_terms}"}
+                n_terms += 1
+            values = np.asarray(values)
             if (values > 0).any():  # There is no other place on a logarithmic scale.
                 epochs = np.arange(1, len(values) + 1)
                 marker = "o" if len(values) == 1 else None
-                style = {"color": rcParams["text.color"]} | style
-                if name == "validation_loss" and "cross_entropy" in self.curves:
-                    style["label"] = "cross-entropy, held out"
-                self.lines_ += self.ax_.plot(epochs, values, marker=marker, **style)
+                self.lines_ += self.ax_.plot(
+                    epochs, values, label=label, marker=marker, **style
+                )
         self.ax_.set(xlabel="epoch", ylabel="mean over samples", yscale="log")
         self._count_along_x()
         if not self.lines_:
@@ -366,16 +412,14 @@ class TrainingCurveDisplay(_Display):
             # Numbers at 1, 2, 5, 10, ...: powers of ten alone would be too few.
             self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
             self.ax_.yaxis.set_minor_formatter("{x:g}")
-        if ax is None:  # A figure of its own has room above the axes.
-            place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
-        else:  # Of others, the curves leave the upper part free.
-            place = {"loc": "upper left", "fontsize": "small"}
-            n_names = len(self.ax_.get_legend_handles_labels()[1])
-            height = self.ax_.get_window_extent().height / self.figure_.dpi  # inches
-            free = min(0.7, (0.18 * n_names + 0.1) / height)
-            span = max(2, highest / lowest) ** (1 / (1 - free))
-            self.ax_.set_ylim(0.9 * lowest, 1.1 * lowest * span, auto=None)
-        self.ax_.legend(**place, frameon=False)
+        # Above the axes it hides no curve, and layouts leave room for it.
+        self.ax_.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=2,
+            fontsize="small",
+            frameon=False,
+        )
         return self
 
 
@@ -466,13 +510,11 @@ class ComponentsDisplay(_Display):
             indices = _largest(np.linalg.norm(components, axis=1), 10)
         if indices is not None:
             components = components[indices]
-        names = getattr(
-            estimator,
-            "feature_names_in_",
-            [f"x{i}" for i in range(components.shape[1])],
-        )
         display = cls(
-            components, image_shape=image_shape, feature_names=names, indices=indices
+            components,
+            image_shape=image_shape,
+            feature_names=_feature_names(estimator),
+            indices=indices,
         )
         return display.plot(ax, **kwargs)
 
@@ -528,8 +570,7 @@ class ComponentsDisplay(_Display):
         components, n_shown = self.components[:, shown], len(shown)
         names = self.feature_names
         names = shown if names is None else np.asarray(names)[shown]
-        width = 0.5 * n_components + 1.5 + 0.08 * max(len(str(name)) for name in names)
-        self._set_axes(ax, (np.clip(width, 3, 10), 0.2 * n_shown + 1.5))
+        self._set_axes(ax, (min(0.5 * n_components + 3, 10), 0.2 * n_shown + 1.5))
         from matplotlib.collections import PolyCollection
 
         # Every unit has a column of its own; the longest bar fills half of one.
@@ -569,23 +610,25 @@ class ComponentsDisplay(_Display):
 
 
 class ReconstructionDisplay(_Display):
-    """Inputs above their reconstructions, as images.
+    """Inputs above their reconstructions, as images or as rows of a table.
 
     Use `from_estimator` to create it.
 
     Parameters
     ----------
-    inputs : ndarray of shape (n_samples, height, width)
-        The samples.
-    reconstructions : ndarray of shape (n_samples, height, width)
+    inputs : ndarray of shape (n_samples, height, width) or (n_samples, n_features)
+        The samples: images, or rows of a table.
+    reconstructions : ndarray of the same shape
         Their reconstructions.
+    feature_names : array-like of shape (n_features,), default=None
+        Names of the columns of a table; None numbers them from 0.
 
     Attributes
     ----------
     colorbar_ : matplotlib Colorbar or None
-        The scale, if values lie outside.
+        The scale, if values lie outside or these are rows of a table.
     ax_ : matplotlib Axes
-        Axes with the images.
+        Axes with the images or the table.
     figure_ : matplotlib Figure
         Figure that the axes belong to.
 
@@ -599,15 +642,16 @@ class ReconstructionDisplay(_Display):
     >>> display = ReconstructionDisplay.from_estimator(cae, X[:10], image_shape=(8, 8))
     """
 
-    def __init__(self, inputs, reconstructions):
+    def __init__(self, inputs, reconstructions, *, feature_names=None):
         self.inputs = inputs
         self.reconstructions = reconstructions
+        self.feature_names = feature_names
 
     @classmethod
-    @validate_params(
-        _ESTIMATOR | {"image_shape": [tuple, list]}, prefer_skip_nested_validation=False
-    )
-    def from_estimator(cls, estimator, X, *, image_shape, ax=None, **kwargs):
+    @validate_params(_ESTIMATOR | _SAMPLES, prefer_skip_nested_validation=False)
+    def from_estimator(
+        cls, estimator, X, *, image_shape=None, max_samples=30, ax=None, **kwargs
+    ):
         """Plot samples and what a fitted estimator makes of them.
 
         Parameters
@@ -616,8 +660,11 @@ class ReconstructionDisplay(_Display):
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples to show.
-        image_shape : tuple of int (height, width)
-            Shape of the images.
+        image_shape : tuple of int (height, width), default=None
+            Shape of the images, for features that are pixels; None draws a table.
+        max_samples : int, default=30
+            Number of samples to show, the first ones of X. In [1, inf). None shows
+            all.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         **kwargs
@@ -633,14 +680,17 @@ class ReconstructionDisplay(_Display):
             If X is invalid or ``image_shape`` doesn't fit the number of features.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        X = _first_samples(X, max_samples)
         field = score_field(estimator, X)
         inputs = _as_dense(X, field.dtype)
         images = (_as_images(rows, image_shape) for rows in (inputs, inputs + field))
-        return cls(*images).plot(ax, **kwargs)
+        display = cls(*images, feature_names=_feature_names(estimator))
+        return display.plot(ax, **kwargs)
 
     @validate_params(_N_COLUMNS, prefer_skip_nested_validation=True)
-    def plot(self, ax=None, *, n_columns=None, cmap="gray"):
-        """Draw the images, on the scale of the inputs.
+    def plot(self, ax=None, *, n_columns=None, cmap=None):
+        """Draw the images or the table, on the scale of the inputs.
 
         Values beyond that have the colours of its ends; there is a colour bar then.
 
@@ -649,31 +699,33 @@ class ReconstructionDisplay(_Display):
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         n_columns : int, default=None
-            Number of samples in a row, in [1, inf); None takes as many as fit across a
-            page.
-        cmap : str or matplotlib Colormap, default="gray"
-            Colormap of the images.
+            Number of images in a row, in [1, inf); None takes ten, or
+            fewer wide ones. A table has no use for it.
+        cmap : str or matplotlib Colormap, default=None
+            Colormap. None is "gray" for images and "viridis" for a table.
 
         Returns
         -------
         self : ReconstructionDisplay
         """
+        labels = ["input", "reconstruction"]
+        if self.inputs.ndim == 2:
+            blocks = np.stack([self.inputs, self.reconstructions], axis=1)
+            self._plot_table(ax, self.inputs, blocks, labels, cmap)
+            return self
         n_samples, height, width = self.inputs.shape
         gap = _gap(height, width)
-        if n_columns is None:
-            # Inches of a pixel: enough for an image, and for the labels of a row.
-            pixel = max(0.5 / max(height, width), 0.4 / (2 * height + gap))
-            n_columns = max(1, int(8 / ((width + gap) * pixel)))
+        n_columns = n_columns or max(1, 10 * height // max(height, width))
         # One tile for each sample: the input above the reconstruction.
         space = np.full((n_samples, gap, width), np.nan)
         tiles = np.concatenate([self.inputs, space, self.reconstructions], axis=1)
         tiles = _in_rows(tiles, n_columns)
         centres, _ = self._draw_images_on_scale_of(
-            self.inputs, ax, tiles, cmap, left=1.2
+            self.inputs, ax, tiles, cmap or "gray"
         )
         offset = (height + gap) / 2
         rows = np.ravel([centres - offset, centres + offset], order="F")
-        self.ax_.set_yticks(rows, ["input", "reconstruction"] * len(tiles))
+        self.ax_.set_yticks(rows, labels * len(tiles))
         return self
 
 
@@ -938,24 +990,66 @@ class ContractionRatioDisplay(_LineDisplay):
         return self
 
 
+# Walks that measure the effect of the noise, and the variance that they may have.
+_N_TRIAL_WALKS = 100
+_KEPT_VARIANCE = 1.1
+
+
+def _bounded_walks(estimator, X, n_steps, random_state):
+    """Return the paths of walks that keep the range and the variance of their starts.
+
+    They have the shape (n_walks, n_steps + 1, n_features).
+    """
+    X = estimator._validate_rows(X)
+    starts = _as_dense(X, X.dtype)
+    low, high = starts.min(), starts.max()
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_steps)
+
+    def states(rows, sigma):
+        yield rows
+        for seed in seeds:
+            step = walk(1, sigma, int(seed), False)
+            entries = max(estimator._fitted_architecture.sizes)
+            rows = estimator._map_rows(step, rows, entries_per_row=entries)
+            rows = rows.clip(low, high)
+            yield rows
+
+    trial = np.resize(starts, (_N_TRIAL_WALKS, starts.shape[1]))
+    sigma = 1.0
+    if (trial != trial[0]).any():
+        allowed = _KEPT_VARIANCE * trial.var(axis=0).sum()
+        least, most = 0.01, 100.0
+        for _ in range(8):
+            sigma = np.sqrt(least * most)
+            *_, last = states(trial, sigma)
+            if last.var(axis=0).sum() <= allowed:
+                least = sigma
+            else:
+                most = sigma
+    return np.stack(list(states(starts, sigma)), axis=1)
+
+
 class SamplingDisplay(_Display):
-    """Random walks along the learned manifold, as rows of images.
+    """Random walks along the learned manifold, as images or as rows of a table.
 
     Use `from_estimator` to create it.
 
     Parameters
     ----------
-    paths : ndarray of shape (n_walks, n_states, height, width)
-        States of the walks.
+    paths : ndarray of shape (n_walks, n_states, height, width) or \
+            (n_walks, n_states, n_features)
+        States of the walks: images, or rows of a table.
     steps : ndarray of shape (n_states,)
         Number of steps that led to each state.
+    feature_names : array-like of shape (n_features,), default=None
+        Names of the columns of a table; None numbers them from 0.
 
     Attributes
     ----------
     colorbar_ : matplotlib Colorbar or None
-        The scale, if values lie outside.
+        The scale, if values lie outside or these are rows of a table.
     ax_ : matplotlib Axes
-        Axes with the images.
+        Axes with the images or the table.
     figure_ : matplotlib Figure
         Figure that the axes belong to.
 
@@ -977,16 +1071,20 @@ class SamplingDisplay(_Display):
     ... )
     """
 
-    def __init__(self, paths, steps):
+    def __init__(self, paths, steps, *, feature_names=None):
         self.paths = paths
         self.steps = steps
+        self.feature_names = feature_names
 
     @classmethod
     @validate_params(
         _ESTIMATOR
+        | _SAMPLES
         | {
-            "image_shape": [tuple, list],
+            "n_steps": [Interval(Integral, 1, None, closed="left")],
             "every": [Interval(Integral, 1, None, closed="left")],
+            "sigma": [Interval(Real, 0, None, closed="left"), None],
+            "random_state": ["random_state"],
         },
         prefer_skip_nested_validation=False,
     )
@@ -995,10 +1093,11 @@ class SamplingDisplay(_Display):
         estimator,
         X,
         *,
-        image_shape,
+        image_shape=None,
+        max_samples=30,
         n_steps=10,
         every=1,
-        sigma=1.0,
+        sigma=None,
         random_state=None,
         ax=None,
         **kwargs,
@@ -1010,16 +1109,24 @@ class SamplingDisplay(_Display):
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The samples to start from, a row of images for each.
-        image_shape : tuple of int (height, width)
-            Shape of the images.
+            The samples to start from: a row of images, or a block of a table, for
+            each.
+        image_shape : tuple of int (height, width), default=None
+            Shape of the images, for features that are pixels; None draws a table.
+        max_samples : int, default=30
+            Number of samples to show, the first ones of X. In [1, inf). None shows
+            all.
         n_steps : int, default=10
-            Number of steps of a walk.
+            Number of steps of a walk. In [1, inf).
         every : int, default=1
-            Number of steps between two images. In [1, inf). The last image is that
-            after the last step in any case.
-        sigma : float, default=1.0
-            Standard deviation of the noise.
+            Number of steps between two states that are shown. In [1, inf). The last
+            one is that after the last step in any case.
+        sigma : float, default=None
+            Standard deviation of the noise in the walks of `skcae.sampling.sample`. In
+            [0, inf). None keeps each state of a walk between the smallest and the
+            largest value of the samples, since a decoder without bounds leads away from
+            them. It then takes the noise with which the walks' last states have about
+            as much variance as the samples, and 1 where the samples have none.
         random_state : int, RandomState instance or None, default=None
             Draws the noise. Pass an int for reproducible results.
         ax : matplotlib Axes, default=None
@@ -1037,19 +1144,26 @@ class SamplingDisplay(_Display):
             If X or another parameter is invalid.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        path = sample(
-            estimator,
-            X,
-            n_steps=n_steps,
-            sigma=sigma,
-            return_path=True,
-            random_state=random_state,
-        )
+        check_is_fitted(estimator)
+        X = _first_samples(X, max_samples)
+        if sigma is None:
+            path = _bounded_walks(estimator, X, n_steps, random_state)
+        else:
+            path = sample(
+                estimator,
+                X,
+                n_steps=n_steps,
+                sigma=sigma,
+                return_path=True,
+                random_state=random_state,
+            )
         steps = np.append(np.arange(0, n_steps, every), n_steps)
-        return cls(_as_images(path[:, steps], image_shape), steps).plot(ax, **kwargs)
+        paths = _as_images(path[:, steps], image_shape)
+        display = cls(paths, steps, feature_names=_feature_names(estimator))
+        return display.plot(ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="gray"):
-        """Draw the images, on the scale of the starting points.
+    def plot(self, ax=None, *, cmap=None):
+        """Draw the images or the table, on the scale of the starting points.
 
         Values beyond that have the colours of its ends; there is a colour bar then.
 
@@ -1057,31 +1171,40 @@ class SamplingDisplay(_Display):
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
-        cmap : str or matplotlib Colormap, default="gray"
-            Colormap of the images.
+        cmap : str or matplotlib Colormap, default=None
+            Colormap. None is "gray" for images and "viridis" for a table.
 
         Returns
         -------
         self : SamplingDisplay
         """
         starts = self.paths[:, 0]
-        _, columns = self._draw_images_on_scale_of(starts, ax, self.paths, cmap)
+        if self.paths.ndim == 3:
+            labels = [f"step {n}" for n in self.steps]
+            self._plot_table(ax, starts, self.paths, labels, cmap)
+            return self
+        _, columns = self._draw_images_on_scale_of(
+            starts, ax, self.paths, cmap or "gray"
+        )
         self.ax_.set_xticks(*_thinned(columns, self.steps))
         self.ax_.set_xlabel("step")
         return self
 
 
 class TangentDisplay(_Display):
-    """Samples and the tangents of the learned manifold at them, as images.
+    """Samples and the tangents of the learned manifold at them.
 
-    Use `from_estimator` to create it.
+    They are images, or rows of a table. Use `from_estimator` to create it.
 
     Parameters
     ----------
-    samples : ndarray of shape (n_samples, height, width)
-        The samples.
-    tangents : ndarray of shape (n_samples, n_components, height, width)
+    samples : ndarray of shape (n_samples, height, width) or (n_samples, n_features)
+        The samples: images, or rows of a table.
+    tangents : ndarray of shape (n_samples, n_components, height, width) or \
+            (n_samples, n_components, n_features)
         Unit vectors that span the tangent space at each sample.
+    feature_names : array-like of shape (n_features,), default=None
+        Names of the columns of a table; None numbers them from 0.
 
     Attributes
     ----------
@@ -1106,16 +1229,23 @@ class TangentDisplay(_Display):
     >>> display = TangentDisplay.from_estimator(cae, X[:5], image_shape=(8, 8))
     """
 
-    def __init__(self, samples, tangents):
+    def __init__(self, samples, tangents, *, feature_names=None):
         self.samples = samples
         self.tangents = tangents
+        self.feature_names = feature_names
 
     @classmethod
-    @validate_params(
-        _ESTIMATOR | {"image_shape": [tuple, list]}, prefer_skip_nested_validation=False
-    )
+    @validate_params(_ESTIMATOR | _SAMPLES, prefer_skip_nested_validation=False)
     def from_estimator(
-        cls, estimator, X, *, image_shape, n_components=6, ax=None, **kwargs
+        cls,
+        estimator,
+        X,
+        *,
+        image_shape=None,
+        max_samples=30,
+        n_components=6,
+        ax=None,
+        **kwargs,
     ):
         """Plot samples and their tangents.
 
@@ -1124,9 +1254,12 @@ class TangentDisplay(_Display):
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The samples to show, a row of images for each.
-        image_shape : tuple of int (height, width)
-            Shape of the images.
+            The samples to show: a row of images, or a block of a table, for each.
+        image_shape : tuple of int (height, width), default=None
+            Shape of the images, for features that are pixels; None draws a table.
+        max_samples : int, default=30
+            Number of samples to show, the first ones of X. In [1, inf). None shows
+            all.
         n_components : int, default=6
             Number of tangents of a sample.
         ax : matplotlib Axes, default=None
@@ -1144,22 +1277,27 @@ class TangentDisplay(_Display):
             If X or another parameter is invalid.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        X = _first_samples(X, max_samples)
         tangents = tangent_bases(estimator, X, n_components)
         samples = _as_dense(X, tangents.dtype)
         display = cls(
-            _as_images(samples, image_shape), _as_images(tangents, image_shape)
+            _as_images(samples, image_shape),
+            _as_images(tangents, image_shape),
+            feature_names=_feature_names(estimator),
         )
         return display.plot(ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="gray", tangent_cmap="RdBu_r"):
+    def plot(self, ax=None, *, cmap=None, tangent_cmap="RdBu_r"):
         """Draw a row for each sample: the sample, then its tangents, on one scale.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
-        cmap : str or matplotlib Colormap, default="gray"
-            Colormap of the samples.
+        cmap : str or matplotlib Colormap, default=None
+            Colormap of the samples. None is "gray" for images and "viridis" for a
+            table.
         tangent_cmap : str or matplotlib Colormap, default="RdBu_r"
             Diverging colormap of the tangents.
 
@@ -1172,10 +1310,20 @@ class TangentDisplay(_Display):
         samples, tangents = np.full(
             (2, n_samples, n_components + 1, *self.samples.shape[1:]), np.nan
         )
-        self._set_image_axes(ax, samples.shape)
         samples[:, 0] = self.samples
         tangents[:, 1:] = self.tangents
-        self._draw_images(samples, cmap=cmap)
+        if self.samples.ndim == 2:
+            samples, tangents = samples[:, None], tangents[:, None]
+            self._set_table_axes(ax, samples.shape)
+            self._draw_images(samples, is_table=True, cmap=cmap or "viridis")
+            rows, _ = self._draw_signed_images(
+                tangents, tangent_cmap, "unit tangent", is_table=True
+            )
+            numbers = (f"tangent {i}" for i in range(1, n_components + 1))
+            self._label_table(rows, ["sample", *numbers], tangents.shape[-1])
+            return self
+        self._set_image_axes(ax, samples.shape)
+        self._draw_images(samples, cmap=cmap or "gray")
         _, columns = self._draw_signed_images(tangents, tangent_cmap, "unit tangent")
         labels = ["sample", *range(1, n_components + 1)]
         # Where images are small, the word is wider than one: it ends where that does.

@@ -12,21 +12,22 @@ def data_parallel(group=None):
     """Fit one model together with the other processes of torch.distributed.
 
     In this context `fit` and `partial_fit` of `ContractiveAutoencoderTransformer` take
-    X as this process's shard of the data. All processes call them alike; each step's
-    gradient is that of the objective on the rows of all, so that all end with the same
-    parameters. Other methods work on what they are given, as always.
+    X as this process's shard of the data. All processes must make the same calls. The
+    gradient of each step is that of the objective on the rows of all processes, so that
+    all end with the same parameters. Other methods don't communicate.
 
-    ``batch_size`` counts rows of all processes together. Each splits its shard into the
-    same number of steps, however many rows it has; shards of about the same size waste
-    the least time. All estimator parameters must be the same on all processes, but for
-    ``device``, ``verbose`` and ``random_state``, whose value counts on rank 0. With
-    early stopping each process holds out some of its rows.
+    ``batch_size`` counts the rows of all processes together. All processes make the
+    same number of steps, however many rows each has; shards of about the same size
+    waste the least time. All processes must have the same estimator parameters, except
+    for ``device``, ``verbose`` and ``random_state``. The ``random_state`` of rank 0
+    counts.
+    With early stopping each process holds out some of its rows.
 
-    What raises on one process raises on all: RuntimeError where there was nothing
-    wrong. That holds for a process that is terminated as well, once its connections
-    are closed or else after the timeout of ``init_process_group``. Ctrl-C on one
-    stops all after the same epoch; pressed again before `fit` returns, it changes
-    nothing. Other signals are handled between two steps.
+    An error on one process ends `fit` on all: the others raise RuntimeError. They do so
+    too if a process is terminated, once its connections are closed or else after the
+    timeout of ``init_process_group``. Ctrl-C on one process stops all after the same
+    epoch; another Ctrl-C before `fit` returns changes nothing. A handler of SIGTERM, if
+    there is one in Python, is called between two steps.
 
     Parameters
     ----------

@@ -13,7 +13,6 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from ._transformer import ContractiveAutoencoderTransformer
 from .engine import geometry
-from .engine.batches import dense
 from .engine.inference import code
 
 __all__ = [
@@ -296,7 +295,7 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     """
     floats = (np.float64, np.float32)
     # The points around a sample aren't sparse.
-    X = dense(estimator._validate_rows(X, dtype=floats))
+    X = estimator._validate_rows(X, dtype=floats)[:]
     radii = _check_radii(radii)
     rng = check_random_state(random_state)
     dtype, X = X.dtype, X.astype(np.float64, copy=False)

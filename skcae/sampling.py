@@ -8,7 +8,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from ._transformer import ContractiveAutoencoderTransformer
-from .engine.batches import dense
 from .engine.geometry import walk
 
 __all__ = ["sample"]
@@ -65,8 +64,9 @@ def sample(
     return_path : bool, default=False
         Whether to return all states of the walks instead of the last ones.
     random_state : int, RandomState instance or None, default=None
-        Draws the rows and the noise. Pass an int for reproducible results. See
-        :term:`Glossary <random_state>`.
+        Draws the rows and the noise. Pass an int for reproducible results: a walk of
+        fewer steps is then the beginning of one of more. See :term:`Glossary
+        <random_state>`.
 
     Returns
     -------
@@ -129,9 +129,7 @@ def sample(
 
 def _warn_of_drift(starts, ends, n=1000):
     """Warn if the first n walks have moved far beyond the rows they started from."""
-    before, after = (
-        np.square(dense(rows[:n]), dtype=float).mean() for rows in (starts, ends)
-    )
+    before, after = (np.square(rows[:n], dtype=float).mean() for rows in (starts, ends))
     if before > 0 and not after <= 3 * before:  # not finite, perhaps
         warnings.warn(
             f"The walks have left the data: their mean square is {after / before:.2g} "

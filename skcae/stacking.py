@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import without_callbacks
-from ._transformer import ContractiveAutoencoderTransformer
+from ._transformer import OUTPUT_ACTIVATIONS, ContractiveAutoencoderTransformer
 
 __all__ = ["stack"]
 
@@ -115,7 +115,7 @@ def stack(pipeline):
         _loss=layers[0]._loss,
         _training_state=None,
     )
-    for name in ("n_features_in_", "feature_names_in_", "_split_seed"):
+    for name in ("n_features_in_", "feature_names_in_", "_split"):
         if hasattr(layers[0], name):
             setattr(stacked, name, getattr(layers[0], name))
     return stacked
@@ -151,8 +151,7 @@ def new_architecture(steps, n_features):
 def _joined(names, architectures):
     """Return the architecture of all steps together."""
     first, *others = architectures
-    outputs = ContractiveAutoencoderTransformer._parameter_constraints
-    outputs = sorted(outputs["output_activation"][0].options)
+    outputs = sorted(OUTPUT_ACTIVATIONS - {"auto"})
     if others and first.activation not in outputs:
         raise ValueError(
             f"activation of all steps must be one of {outputs}, with which a decoder "

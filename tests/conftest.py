@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from skcae import ContractiveAutoencoderTransformer
 from skcae.engine import batches
+from skcae.engine import rows as rows_module
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -81,5 +82,5 @@ def mapped(tmp_path):
 @pytest.fixture
 def small_windows(monkeypatch):
     """Make windows of 20 rows of 8 float64, of five runs."""
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", 20 * 64)
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", 20 * 64)
     monkeypatch.setattr(batches, "_RUN_BYTES", 4 * 64)

@@ -4,6 +4,7 @@ Imports inside functions count too: they are the usual way around such rules.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -20,6 +21,43 @@ MODULES = {
     ): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
+# Each module may import those before it.
+ENGINE_FLOORS = (
+    "activations",
+    "device",
+    "replay",
+    "corruption",
+    "distributed",
+    "losses",
+    "rows",
+    "network",
+    "penalties",
+    "reconstruction",
+    "objective",
+    "optimizer",
+    "batches",
+    "training",
+    "inference",
+    "geometry",
+    "finetuning",
+)
+FLOORS = (
+    "_version",
+    "_compat",
+    "_pickles",
+    "_validation",
+    "_epochs",
+    "_resume",
+    "_transformer",
+    "stacking",
+    "_classifier",
+    "callbacks",
+    "distributed",
+    "geometry",
+    "sampling",
+    "displays",
+    "export",
+)
 ENGINE = [name for name in MODULES if name.startswith("skcae.engine")]
 OUTSIDE = [name for name in MODULES if name not in ENGINE]
 
@@ -46,7 +84,8 @@ def imports(source, package, modules=()):
         What a relative import with one dot is relative to.
     modules : collection of str
         ``from package import name`` imports the module ``package.name`` if that is one
-        of these, else ``package``.
+        of these, else ``package``. A computed name that starts with that of the package
+        itself stands for all of these that are directly in it.
     """
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -65,6 +104,9 @@ def imports(source, package, modules=()):
             function = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if function in ("import_module", "__import__"):
                 argument = node.args[0] if node.args else None
+                if argument and ast.unparse(argument).startswith("f'{__name__}."):
+                    found.update(m for m in modules if m.rpartition(".")[0] == package)
+                    continue
                 assert isinstance(argument, ast.Constant), "import of a computed name"
                 found.add(argument.value)
     return found
@@ -127,6 +169,23 @@ def test_imports_go_one_way():
     assert find_cycle(list(MODULES)) is None
 
 
+@pytest.mark.parametrize(
+    "package, floors", [("skcae.engine", ENGINE_FLOORS), ("skcae", FLOORS)]
+)
+def test_every_module_stands_on_those_below(package, floors):
+    names = [f"{package}.{floor}" for floor in floors]
+    inside = ENGINE if package == "skcae.engine" else set(OUTSIDE) - {"skcae"}
+    assert sorted(names) == sorted(set(inside) - {package})
+    for i, name in enumerate(names):
+        assert imports_of(name) & set(names) <= set(names[:i])
+
+
+def test_the_floors_are_those_that_contributors_read():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"from the ground up: (.+?)\.\n", text, re.DOTALL)
+    assert re.findall(r"`(\w+)`", listed) == list(ENGINE_FLOORS)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_optional_packages_are_imported_where_they_are_needed(name):
     source = outside_functions(MODULES[name].read_text(encoding="utf-8"))
@@ -181,8 +240,12 @@ def test_imports_are_found_wherever_they_are():
     assert imports(outside_functions(SOURCE), "top.middle") == {
         *("a.b", "top", "top.d", "top.middle"),
     }
-    with pytest.raises(AssertionError, match="computed"):
-        imports("import_module(name)", "top")
+    own = {"top.a", "top.b"}
+    others = {"top", "top.a.c", "other.d"}
+    assert imports('import_module(f"{__name__}.{name}")', "top", own | others) == own
+    for computed in ("name", 'f"{name}"', 'f"{__name__}{name}"'):
+        with pytest.raises(AssertionError, match="computed"):
+            imports(f"import_module({computed})", "top")
 
 
 def test_circles_are_found(monkeypatch):

@@ -4,6 +4,8 @@ import functools
 import inspect
 import pickle
 import re
+import warnings
+from itertools import count
 from unittest import SkipTest
 
 import numpy as np
@@ -26,11 +28,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 from skcae.engine import batches
+from skcae.engine import rows as rows_module
 
 unconverged = pytest.mark.filterwarnings(
     "ignore:Maximum iterations:sklearn.exceptions.ConvergenceWarning"
 )
 useless_autoencoder = pytest.mark.filterwarnings("ignore:The reconstruction explains")
+# Most tests with unlabelled samples have fewer of them than labelled ones.
+pytestmark = pytest.mark.filterwarnings("ignore:.*they count as unlabelled")
 unlearnt_classes = pytest.mark.filterwarnings("ignore:Fine-tuning converged at")
 
 small = functools.partial(ContractiveAutoencoderTransformer, max_iter=5, batch_size=64)
@@ -308,6 +313,26 @@ def test_minus_one_and_one_are_classes(X, y, make):
     for other in ("1", "+1"):
         signs = np.where(y > 0, other, "-1")
         assert list(make().fit(X, signs).classes_) == sorted(["-1", other])
+
+
+@pytest.mark.parametrize("n_unlabelled", [0, 1, 29, 30, 59])
+def test_few_unlabelled_samples_are_suspicious(n_unlabelled, X, make, capsys):
+    # Of the classes -1, 0 and 1, the first would be lost without a word.
+    y = np.arange(60) % 2
+    y[:n_unlabelled] = -1
+    if n_unlabelled == 59:
+        y[-2:] = 0, 1
+        n_unlabelled = 58
+    model = make(verbose=True)
+    message = f"{n_unlabelled} of 60 samples have the label -1"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    texts = [str(warning.message) for warning in caught]
+    found = [text for text in texts if "count as unlabelled" in text]
+    assert len(found) == (0 < n_unlabelled < 30)
+    assert all(text.startswith(message) for text in found)
+    assert capsys.readouterr().out.startswith(message)
 
 
 @pytest.mark.parametrize("other", [0, 3, "a"])
@@ -637,7 +662,8 @@ def test_max_iter_warns(X, y, make):
 
 def test_verbose_prints_each_epoch(X, y, make, capsys):
     model = make(verbose=True, early_stopping=True).fit(X, y)
-    *lines, last = capsys.readouterr().out.splitlines()
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("0 of 60 samples")
     assert len(lines) == model.n_iter_
     assert lines[0].startswith("Epoch 1: ")
     for name in ("cross_entropy", "objective", "validation_loss", "learning_rate"):
@@ -656,15 +682,14 @@ class Interrupt:
     def __init__(self, monkeypatch, n, error):
         from skcae.engine.finetuning import FineTuner
 
-        original = FineTuner.epochs
+        original, epochs = FineTuner.epoch, count()
 
-        def epochs(tuner):
-            for i, report in enumerate(original(tuner)):
-                if i == n:
-                    raise error
-                yield report
+        def epoch(tuner):
+            if next(epochs) == n:
+                raise error
+            return original(tuner)
 
-        monkeypatch.setattr(FineTuner, "epochs", epochs)
+        monkeypatch.setattr(FineTuner, "epoch", epoch)
 
 
 def test_interrupt_keeps_the_last_epoch(X, y, make, monkeypatch):
@@ -957,7 +982,7 @@ def test_sparse_rows_never_become_dense_as_a_whole(
         return toarray(rows, *args, **kwargs)
 
     monkeypatch.setattr(scipy.sparse.csr_array, "toarray", recorded)
-    monkeypatch.setattr(batches, "_BLOCK_ENTRIES", 80)
+    monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", 80)
     S = scipy.sparse.csr_array(sparse_X)
     make(
         FrozenEstimator(pretrained),
@@ -980,8 +1005,8 @@ def test_tensors_are_arrays(X, y, make, pretrained):
 def test_large_memory_maps_of_one_run(X, y, make, pretrained, mapped, monkeypatch):
     # Their rows are shuffled as those of an array are.
     rows = mapped(X)
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", 1000)
-    assert batches.is_out_of_core(rows)
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", 1000)
+    assert rows_module.is_out_of_core(rows)
     model = make(FrozenEstimator(pretrained))
     assert same(clone(model).fit(rows, y), model.fit(X, y))
 
@@ -1004,7 +1029,7 @@ def test_large_memory_maps(
     monkeypatch,
 ):
     # Small enough for 40 rows of float32 to be more than one.
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", 15 * 64)
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", 15 * 64)
     monkeypatch.setattr(batches, "_RUN_BYTES", 3 * 64)
     X = X.astype(dtype, order=order)
     some = np.where(np.arange(60) < n_unlabelled, -1, y)

@@ -1,3 +1,4 @@
+import importlib.util
 import sys
 import warnings
 from itertools import pairwise
@@ -6,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -175,12 +176,18 @@ def test_no_text_is_cut_off(n_samples, n_components, make, pyplot):
         displays.ComponentsDisplay.from_estimator(
             cae, indices=range(n_components), **images
         ),
-        displays.ReconstructionDisplay.from_estimator(cae, X, **images),
-        displays.SamplingDisplay.from_estimator(cae, X, n_steps=n_components, **images),
-        displays.TangentDisplay.from_estimator(
-            cae, X, n_components=n_components, **images
-        ),
     ]
+    for shape in ({"image_shape": (4, 6)}, {}):
+        rows = {"max_samples": None, **shape}
+        shown += [
+            displays.ReconstructionDisplay.from_estimator(cae, X, **rows),
+            displays.SamplingDisplay.from_estimator(
+                cae, X, n_steps=n_components, **rows
+            ),
+            displays.TangentDisplay.from_estimator(
+                cae, X, n_components=n_components, **rows
+            ),
+        ]
     for display in shown:
         figure = display.figure_
         figure.canvas.draw()
@@ -195,25 +202,59 @@ def test_no_text_is_cut_off(n_samples, n_components, make, pyplot):
         assert all(a.x1 < b.x0 for a, b in pairwise(boxes)), display
 
 
-def test_training_curves(cae, make, X):
+def curves_of(display):
+    """Return the values of all lines by label."""
+    return {line.get_label(): line.get_ydata() for line in display.lines_}
+
+
+@pytest.mark.parametrize("gamma", [0, 2])
+@pytest.mark.parametrize("alpha", [0, 0.1])
+def test_terms_of_the_objective_sum_to_it(alpha, gamma, make, X):
+    cae = make(lam=0.5, gamma=gamma, alpha=alpha).fit(X)
     display = displays.TrainingCurveDisplay.from_estimator(cae)
-    lines = {line.get_label(): line for line in display.lines_}
-    for label, values in [
-        ("objective", cae.loss_curve_),
-        ("objective, held out", cae.history_["validation_loss"]),
-        ("reconstruction loss", cae.history_["reconstruction"]),
-        (r"contraction $\|J\|_F^2$", cae.history_["contraction"]),
-    ]:
-        x, y = lines.pop(label).get_data()
-        np.testing.assert_array_equal(x, np.arange(1, cae.n_iter_ + 1))
-        np.testing.assert_array_equal(y, values)
-    assert not lines
-    without = displays.TrainingCurveDisplay.from_estimator(make().fit(X))
-    assert len(without.lines_) == 3
-    curved = make(gamma=1).fit(X)
-    *_, line = displays.TrainingCurveDisplay.from_estimator(curved).lines_
-    assert "curvature" in line.get_label()
-    np.testing.assert_array_equal(line.get_ydata(), curved.history_["curvature"])
+    for line in display.lines_:
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, cae.n_iter_ + 1))
+    curves = curves_of(display)
+    np.testing.assert_array_equal(curves.pop("objective"), cae.loss_curve_)
+    np.testing.assert_allclose(sum(curves.values()), cae.loss_curve_)
+    if alpha:
+        assert cae.tied_weights
+        penalty = alpha * np.square(cae.components_).sum()
+        assert curves.pop("weight decay")[-1] == pytest.approx(penalty, rel=1e-4)
+    if gamma:
+        expected = 2 * cae.history_["curvature"]
+        np.testing.assert_allclose(curves.pop("gamma · curvature"), expected)
+    expected = 0.5 * cae.history_["contraction"]
+    np.testing.assert_allclose(curves.pop("lam · contraction"), expected)
+    expected = cae.history_["reconstruction"]
+    np.testing.assert_array_equal(curves.pop("reconstruction"), expected)
+    assert not curves
+
+
+def test_terms_without_weight_have_no_curve(make, X):
+    cae = make(lam=0).fit(X)
+    curves = curves_of(displays.TrainingCurveDisplay.from_estimator(cae))
+    assert list(curves) == ["objective", "reconstruction"]
+
+
+def test_the_objective_of_held_out_samples(cae):
+    curves = curves_of(displays.TrainingCurveDisplay.from_estimator(cae))
+    held_out = curves.pop("objective, held out")
+    np.testing.assert_array_equal(held_out, cae.history_["validation_loss"])
+    assert list(curves) == ["objective", "reconstruction", "lam · contraction"]
+
+
+def test_terms_that_later_calls_added(make, X):
+    cae = make(warm_start=True, max_iter=2, alpha=0.1, tol=0, n_iter_no_change=9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        cae.fit(X)
+        cae.set_params(gamma=1).fit(X)
+    curves = curves_of(displays.TrainingCurveDisplay.from_estimator(cae))
+    assert np.isnan(curves["gamma · curvature"]).any()
+    objective = curves.pop("objective")
+    assert np.isfinite(objective).all()
+    np.testing.assert_allclose(np.nansum(list(curves.values()), axis=0), objective)
 
 
 def test_training_curves_of_a_classifier(X):
@@ -222,6 +263,7 @@ def test_training_curves_of_a_classifier(X):
         ContractiveAutoencoderTransformer(4, max_iter=2),
         tangent_weight=0.5,
         n_tangents=2,
+        alpha=0.01,
         early_stopping=True,
         max_iter=3,
         random_state=0,
@@ -231,17 +273,18 @@ def test_training_curves_of_a_classifier(X):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X, y)
-    display = displays.TrainingCurveDisplay.from_estimator(model)
-    curves = {line.get_label(): line.get_ydata() for line in display.lines_}
+    curves = curves_of(displays.TrainingCurveDisplay.from_estimator(model))
     history = model.history_
-    for label, values in [
-        ("objective", model.loss_curve_),
-        ("cross-entropy, held out", history["validation_loss"]),
-        ("cross-entropy", history["cross_entropy"]),
-        ("tangent penalty", history["tangent"]),
-    ]:
-        np.testing.assert_array_equal(curves.pop(label), values)
-    assert not curves
+    held_out = curves.pop("cross-entropy, held out")
+    np.testing.assert_array_equal(held_out, history["validation_loss"])
+    np.testing.assert_array_equal(curves.pop("objective"), model.loss_curve_)
+    np.testing.assert_allclose(sum(curves.values()), model.loss_curve_)
+    np.testing.assert_array_equal(curves["cross-entropy"], history["cross_entropy"])
+    tangent = curves["tangent_weight · tangent"]
+    np.testing.assert_allclose(tangent, 0.5 * history["tangent"])
+    # The network that is kept is that of one of the epochs.
+    penalty = 0.01 * sum(np.square(weight).sum() for weight in model.coefs_)
+    assert np.isclose(curves["weight decay"], penalty, rtol=1e-4).any()
 
 
 def test_what_was_stacked_has_no_training_curves(cae):
@@ -440,8 +483,99 @@ def test_rows_of_many_reconstructions(pyplot):
     many = np.linspace(0, 1, 40 * 64).reshape(40, 8, 8)
     display = displays.ReconstructionDisplay(many, many).plot()
     (artist,) = display.ax_.get_images()
-    assert drawn(artist).shape == (3 * 18 - 1, 14 * 9 - 1)
+    assert drawn(artist).shape == (4 * 18 - 1, 10 * 9 - 1)
     assert display.figure_.get_size_inches()[0] < 11
+
+
+TABLES = [
+    displays.ReconstructionDisplay,
+    displays.SamplingDisplay,
+    displays.TangentDisplay,
+]
+
+
+@pytest.mark.parametrize("Display", TABLES)
+def test_rows_of_tables(Display, make, X, pyplot):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcdefgh"))
+    cae = make().fit(frame)
+    if Display is displays.ReconstructionDisplay:
+        display = Display.from_estimator(cae, frame[:3])
+        decoded = cae.inverse_transform(cae.transform(frame[:3]))
+        expected, names = [X[:3], decoded], ["input", "reconstruction"]
+    elif Display is displays.SamplingDisplay:
+        arguments = {"n_steps": 2, "sigma": 0.1, "random_state": 0}
+        display = Display.from_estimator(cae, frame[:3], **arguments)
+        path = sampling.sample(cae, frame[:3], return_path=True, **arguments)
+        expected, names = path.swapaxes(0, 1), ["step 0", "step 1", "step 2"]
+    else:
+        display = Display.from_estimator(cae, frame[:3], n_components=2)
+        bases = geometry.tangent_bases(cae, frame[:3], 2)
+        expected = [X[:3], *bases.swapaxes(0, 1)]
+        names = ["sample", "tangent 1", "tangent 2"]
+    layers = [drawn(artist) for artist in display.ax_.get_images()]
+    shown = np.nansum(layers, axis=0)
+    n = len(names)
+    assert shown.shape == (3 * (n + 1) - 1, 8)
+    for i, j in np.ndindex(3, n):
+        np.testing.assert_allclose(shown[(n + 1) * i + j], expected[j][i], atol=1e-12)
+    # A free row between two samples.
+    assert np.isnan(layers)[:, n :: n + 1].all()
+    np.testing.assert_allclose(
+        display.ax_.get_yticks(), np.add.outer((n + 1) * np.arange(3), range(n)).ravel()
+    )
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == 3 * names
+    labels = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert labels == list("abcdefgh")
+    # Rows are high enough for their names, and fill whatever axes they are given.
+    display.figure_.canvas.draw()
+    boxes = [t.get_window_extent() for t in display.ax_.get_yticklabels()]
+    assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+    _, ax = pyplot.subplots(figsize=(3, 5))
+    before = ax.get_window_extent().bounds
+    display.plot(ax).figure_.canvas.draw()
+    assert ax.get_window_extent().bounds == pytest.approx(before)
+
+
+def test_columns_of_tables_without_names():
+    inputs = np.linspace(0, 1, 2 * 100).reshape(2, 100)
+    display = displays.ReconstructionDisplay(inputs, inputs).plot()
+    labels = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert labels == [str(i) for i in range(0, 100, 3)]
+    assert display.colorbar_.extend == "neither"
+    assert max(display.figure_.get_size_inches()) < 13
+
+
+@pytest.mark.parametrize("Display", TABLES)
+@pytest.mark.parametrize("shape", [None, SHAPE], ids=["table", "images"])
+def test_only_the_first_samples_are_shown(shape, Display, cae, X, pyplot):
+    arguments = {"image_shape": shape}
+    if Display is displays.TangentDisplay:
+        arguments["n_components"] = 2
+    elif Display is displays.SamplingDisplay:
+        arguments["n_steps"] = 1
+
+    def shown(X, **kwargs):
+        display = Display.from_estimator(cae, X, **arguments | kwargs)
+        first = next(iter(vars(display).values()))
+        pyplot.close(display.figure_)
+        rows = first[:, 0] if Display is displays.SamplingDisplay else first
+        return rows.reshape(len(rows), -1)
+
+    np.testing.assert_array_equal(shown(X), X[:30])
+    np.testing.assert_array_equal(shown(X, max_samples=None), X)
+    np.testing.assert_array_equal(shown(X[:2], max_samples=7), X[:2])
+    others = [X.tolist(), csr_array(X), coo_array(X), torch.tensor(X)]
+    if importlib.util.find_spec("pandas"):
+        import pandas as pd
+
+        others.append(pd.DataFrame(X, index=np.arange(60.0)[::-1]))
+    for other in others:
+        np.testing.assert_array_equal(shown(other, max_samples=3), X[:3])
+    for invalid in (0, 1.5):
+        with pytest.raises(ValueError, match="'max_samples' parameter"):
+            Display.from_estimator(cae, X, max_samples=invalid)
 
 
 @pytest.mark.parametrize("layout", [None, "constrained", "compressed", "tight"])
@@ -577,6 +711,42 @@ def test_walks(cae, X):
             displays.SamplingDisplay.from_estimator(
                 cae, X, image_shape=SHAPE, **{name: value}
             )
+
+
+@pytest.mark.parametrize("sizes", [100, (100, 30)], ids=str)
+def test_walks_keep_the_variance_and_the_range_of_the_data(sizes, digits):
+    X, _ = digits
+    cae = ContractiveAutoencoderTransformer(sizes, max_iter=40, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        cae.fit(X)
+    X = X[::20]
+    variance = X.var(axis=0).sum()
+    # The decoder is linear: unbounded walks leave the data.
+    far = sampling.sample(cae, X, random_state=0)
+    assert far.var(axis=0).sum() > 4 * variance
+    display = displays.SamplingDisplay.from_estimator(
+        cae, X, image_shape=(8, 8), max_samples=None, random_state=0
+    )
+    np.testing.assert_array_equal(display.paths[:, 0].reshape(len(X), 64), X)
+    assert display.paths.min() == 0
+    assert display.paths.max() == 1
+    assert display.colorbar_ is None
+    variances = display.paths.var(axis=0).sum(axis=(1, 2)) / variance
+    assert all((variances > 0.75) & (variances < 1.3))
+    # They move.
+    moves = np.diff(display.paths, axis=1)
+    assert np.square(moves).sum(axis=(2, 3)).mean(axis=0).min() > 0.02 * variance
+
+
+def test_walks_from_one_row(cae, X):
+    for rows in (X[:1], X[[0, 0, 0]]):
+        display = displays.SamplingDisplay.from_estimator(cae, rows, random_state=0)
+        again = displays.SamplingDisplay.from_estimator(cae, rows, random_state=0)
+        np.testing.assert_array_equal(display.paths, again.paths)
+        assert np.ptp(display.paths, axis=1).max() > 0
+        assert display.paths.min() >= rows.min()
+        assert display.paths.max() <= rows.max()
 
 
 def test_tangents(cae, X):

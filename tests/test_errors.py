@@ -105,7 +105,20 @@ def test_invalid_devices(device, message, X, make):
 
 def test_cross_entropy_needs_a_sigmoid(X, make):
     with pytest.raises(ValueError, match=r"requires output_activation .*'identity'"):
-        make(loss="cross_entropy").fit(X)
+        make(loss="cross_entropy", output_activation="identity").fit(X)
+
+
+@pytest.mark.parametrize(
+    "loss, expected", [("cross_entropy", "sigmoid"), ("squared_error", "identity")]
+)
+def test_the_loss_chooses_the_output_activation(loss, expected, X, make):
+    model = make(loss=loss).fit(X)
+    assert model.output_activation == "auto"
+    given = make(loss=loss, output_activation=expected).fit(X)
+    assert_array_equal(
+        model.inverse_transform(model.transform(X)),
+        given.inverse_transform(given.transform(X)),
+    )
 
 
 @pytest.mark.parametrize("outside", [-0.25, 1.5])

@@ -300,6 +300,8 @@ ALLOWED_WARNINGS = [
     "Fine-tuning interrupted by user",
     "Fine-tuning converged at a cross-entropy",
     "The label '-1' is a string",
+    ".* samples have the label -1",
+    "The held-out samples are drawn anew",
     "The number of unique classes is greater than 50%",
 ]
 NAMES = sorted(
@@ -712,22 +714,6 @@ def test_nothing_left_to_train_on(n_rows, fraction, X):
         model.fit(X[:n_rows])
 
 
-@pytest.mark.parametrize("name", ["lam", "learning_rate_init", "tol"])
-def test_integers_beyond_float64(name, X):
-    model = ContractiveAutoencoderTransformer(**{name: 10**400}, max_iter=2)
-    with pytest.raises(ValueError, match=f"'{name}'.* range of float64"):
-        model.fit(X)
-
-
-@pytest.mark.parametrize("name", ["alpha", "learning_rate_init", "tangent_weight"])
-def test_integers_beyond_float64_in_the_classifier(name, X, monkeypatch):
-    # Before the autoencoder's training.
-    monkeypatch.setattr(ContractiveAutoencoderTransformer, "fit", pytest.fail)
-    model = ContractiveAutoencoderClassifier(**{name: 10**400}, n_tangents=1)
-    with pytest.raises(ValueError, match=f"'{name}'.* range of float64"):
-        model.fit(X, np.arange(len(X)) % 2)
-
-
 def test_numbers_of_tangents_in_few_bits(X):
     # Numbers of entries are computed from it.
     transformer = ContractiveAutoencoderTransformer(3, max_iter=1, random_state=0)
@@ -778,41 +764,6 @@ def test_truncated_pickles_raise(kind):
     for length in range(len(pickled)):
         with pytest.raises((EOFError, pickle.UnpicklingError)):
             pickle.loads(pickled[:length])
-
-
-def fitted_arrays(value):
-    if isinstance(value, ContractiveAutoencoderTransformer):
-        value = [getattr(value, name) for name in value._answers_from]
-    if isinstance(value, ContractiveAutoencoderClassifier):
-        value = [value.classes_, value.coefs_, value.intercepts_, value.transformer_]
-    if isinstance(value, (list, ContractiveAutoencoderTransformer)):
-        return [array for item in value for array in fitted_arrays(item)]
-    return [value] if isinstance(value, np.ndarray) else []
-
-
-@pytest.mark.parametrize("kind", ["transformer", "classifier"])
-def test_a_damaged_array_is_noticed(kind):
-    # Only in the arrays: elsewhere a changed bit can make pickle or NumPy allocate
-    # gigabytes, or crash.
-    pickled = (
-        pickled_encoder("sigmoid") if kind == "transformer" else pickled_classifier()
-    )
-    arrays = fitted_arrays(pickle.loads(pickled))
-    assert len(arrays) == (4 if kind == "transformer" else 9)
-    rng = np.random.default_rng(0)
-    for array in arrays:
-        start = pickled.index(array.tobytes())
-        for place in range(start, start + array.nbytes):
-            damaged = bytearray(pickled)
-            damaged[place] ^= 1 << rng.integers(8)
-            with pytest.raises(pickle.UnpicklingError, match="damaged"):
-                pickle.loads(damaged)
-
-
-def test_a_damaged_word_is_noticed():
-    damaged = pickled_encoder("softplus").replace(b"softplus", b"softsign")
-    with pytest.raises(pickle.UnpicklingError, match="damaged"):
-        pickle.loads(damaged)
 
 
 # Interruptions, anywhere

@@ -14,7 +14,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.estimator_checks import check_estimator
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
-from skcae.engine import batches, optimizer, replay, training
+from skcae.engine import optimizer, replay, training
+from skcae.engine import rows as rows_module
 from skcae.engine.corruption import CORRUPTIONS
 from skcae.engine.device import make_generator
 from skcae.engine.finetuning import (
@@ -56,7 +57,7 @@ STEPS = [
 def _placement(request, monkeypatch):
     """Let the rows lie on the device, or come there batch by batch."""
     if not request.param:
-        monkeypatch.setattr(batches, "_belongs_on", lambda device, X: False)
+        monkeypatch.setattr(rows_module, "belongs_on", lambda device, X: False)
 
 
 @pytest.fixture(autouse=True)
@@ -299,10 +300,11 @@ def first_epochs(run, numbers=range(4)):
 
     The learning rate falls from one to the next.
     """
-    epochs, reports = run.epochs(), []
+    reports = []
     for number in numbers:
         run.scale_learning_rate(0.5**number)
-        reports.append(next(epochs))
+        report = run.epoch()
+        reports.append([*report.terms.values(), report.objective])
     return reports, run.gradient.flat.cpu()
 
 
@@ -350,10 +352,13 @@ def test_training_goes_on_with_the_same_draws(sizes, parameters, name, make_trai
 def check_no_waiting(run, generators):
     """Fail if the steps of an epoch wait for the device, replayed or not."""
 
-    def step(batch):
-        return run.gradient(run._corrupt(getattr(batch, "x", batch)), batch)
-
     device = run.gradient.flat.device
+
+    def step(batch):
+        target = batch.x if batch.target is None else batch.target
+        x = run._corrupt(batch.x)
+        return run.gradient(x, target, batch.weights, batch.tangents)
+
     for evaluate in (step, replayed(step, device, generators)):
         for sync_debug_mode in ("default", "default", "error"):
             torch.cuda.set_sync_debug_mode(sync_debug_mode)

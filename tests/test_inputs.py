@@ -13,8 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from sklearn.utils import estimator_checks
 
-from skcae import ContractiveAutoencoderTransformer, _transformer, geometry, sampling
+from skcae import ContractiveAutoencoderTransformer, _validation, geometry, sampling
 from skcae.engine import batches
+from skcae.engine import rows as rows_module
 
 METHODS = ["transform", "score_samples", "jacobian", "contraction"]
 FORMATS = ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"]
@@ -223,7 +224,7 @@ def test_large_memory_maps_train_as_well(
     settings = {"tol": 1e-2, "n_hidden": 20, **parameters}
     expected = make(**settings).fit(X)
     # Four windows of about 35 runs of 13 rows.
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", X.nbytes // 4)
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", X.nbytes // 4)
     monkeypatch.setattr(batches, "_RUN_BYTES", 13 * X[0].nbytes)
     model = make(**settings).fit(mapped(X))
     assert model.loss_curve_[0] != expected.loss_curve_[0]
@@ -235,8 +236,8 @@ def test_held_out_rows_of_large_memory_maps(mapped, small_windows, X, make):
     seen = []
 
     class Recording(ContractiveAutoencoderTransformer):
-        def _validated(self, X, continues):
-            train, held_out, rng = super()._validated(X, continues)
+        def _rows(self, X, continues):
+            train, held_out, rng = super()._rows(X, continues)
             seen.append((train[:], held_out[:]))
             return train, held_out, rng
 
@@ -293,23 +294,6 @@ def test_large_memory_maps_are_checked(mapped, small_windows, make):
         make().fit(mapped(np.full((600, 8), np.nan, dtype=">f4")))
     with pytest.raises(ValueError, match="Complex data not supported"):
         make().fit(mapped(np.zeros((600, 8), dtype=complex)))
-
-
-def test_early_stopping_holds_out_runs_of_many_rows(
-    mapped, small_windows, X, monkeypatch
-):
-    def split(n_rows):
-        monkeypatch.setattr(_transformer, "WINDOW_ROWS", n_rows)
-        train, held_out = _transformer._split(mapped(X), 0.1, 0)
-        assert train.shape[0] + held_out.shape[0] == len(X)
-        assert len(train.index) + len(held_out.index) <= n_rows
-        return [X.tolist().index(row) for row in held_out[:].tolist()]
-
-    assert len(split(60)) == 6
-    # Runs of four.
-    held_out = np.reshape(split(15), (-1, 4))
-    assert len(held_out) == 2
-    assert_array_equal(held_out % 4, [[0, 1, 2, 3]] * 2)
 
 
 def test_huge_values_in_large_memory_maps(mapped, small_windows, X, make):
@@ -502,8 +486,8 @@ def validated(monkeypatch):
         seen.append(validate_data(*args, **kwargs))
         return seen[-1]
 
-    validate_data = _transformer.validate_data
-    monkeypatch.setattr(_transformer, "validate_data", validate)
+    validate_data = _validation.validate_data
+    monkeypatch.setattr(_validation, "validate_data", validate)
     return seen
 
 
@@ -512,10 +496,10 @@ def test_maps_are_not_converted_under_dispatch(
     dtype, X, make, mapped, dispatch, validated, monkeypatch
 ):
     rows = mapped((10 * X).astype(dtype))
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", rows.nbytes // 2)
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", rows.nbytes // 2)
     model = make().fit(rows)
     codes = model.transform(rows)
-    assert batches.is_out_of_core(validated[-1])
+    assert rows_module.is_out_of_core(validated[-1])
     assert validated[-1].dtype == dtype
     assert_array_equal(codes, model.transform(rows[:].astype(np.float64)))
 
@@ -536,9 +520,9 @@ def test_functions_do_not_convert_maps(
 ):
     model = make().fit(X)
     rows = mapped((10 * X).astype(np.int16))
-    monkeypatch.setattr(batches, "_WINDOW_BYTES", rows.nbytes // 2)
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", rows.nbytes // 2)
     result = function(model, rows)
-    assert batches.is_out_of_core(validated[-1])
+    assert rows_module.is_out_of_core(validated[-1])
     assert validated[-1].dtype == np.int16
     assert_array_equal(result, function(model, rows[:].astype(np.float64)))
 

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from skcae import geometry
-from skcae.engine import batches
+from skcae.engine import rows as rows_module
 
 per_sample = pytest.mark.parametrize(
     "function, shape",
@@ -151,16 +151,16 @@ def test_results_have_the_dtype_of_the_rows(function, shape, cae, X):
 @per_sample
 def test_memory_is_bounded(function, shape, any_depth, X, monkeypatch):
     whole = function(any_depth, X)
-    monkeypatch.setattr(batches, "_BLOCK_ENTRIES", 100)
+    monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", 100)
     lengths = []
-    row_blocks = batches.row_blocks
+    tensors = rows_module.Rows.tensors
 
-    def recording(*args, **kwargs):
-        for rows, block in row_blocks(*args, **kwargs):
+    def recording(*args):
+        for rows, block in tensors(*args):
             lengths.append(len(block))
             yield rows, block
 
-    monkeypatch.setattr("skcae.engine.inference.row_blocks", recording)
+    monkeypatch.setattr(rows_module.Rows, "tensors", recording)
     np.testing.assert_allclose(function(any_depth, X), whole, rtol=1e-10, atol=1e-13)
     # 100 entries hold 12 rows, or the reduced Jacobians of four rows or two.
     largest = 5 * 5 if any_depth.n_hidden == 5 else 6 * 6

@@ -27,12 +27,12 @@ import torch
 from sklearn.frozen import FrozenEstimator
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
-from skcae.engine import batches
+from skcae.engine import rows
 from skcae.sampling import sample
 
 path = sys.argv[1]
 n_features, limit, *sizes = map(int, sys.argv[2:])
-batches._WINDOW_BYTES, batches._BLOCK_ENTRIES = sizes
+rows._WINDOW_BYTES, rows._BLOCK_ENTRIES = sizes
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
 
@@ -75,9 +75,10 @@ for dtype in (np.uint8, ">f4", np.float32):
 for view in (X[:, 1:], X.reshape(n_features, -1).T):
     model = make().fit(view)
     assert model.transform(view).shape == (len(view), 2)
-# So many rows that there is no memory for the number of each.
+# So many rows that there is no memory for the number of each, as there has to be for
+# those that early stopping leaves.
 narrow = np.memmap(path, np.uint8, mode="r")[: 2**27].reshape(-1, 8)
-make(early_stopping=True).set_params(batch_size=2**16).fit(narrow)
+make().set_params(batch_size=2**16).fit(narrow)
 make().fit(X)
 make().partial_fit(X)
 model.score(X)

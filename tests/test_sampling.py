@@ -2,14 +2,14 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
 
-from skcae.engine import batches
+from skcae.engine import rows as rows_module
+from skcae.engine.geometry import walk
 from skcae.sampling import sample
 
 # The data of most tests are small, beside the walks.
@@ -26,10 +26,11 @@ def test_a_path_matches_a_loop_with_materialised_jacobians(cae, X):
     assert path.shape == (60, 4, 8)
     np.testing.assert_array_equal(path[:, 0], X)
     seed = np.random.RandomState(5).randint(np.iinfo(np.int32).max)
-    generator = torch.Generator().manual_seed(int(seed))
+    generator = np.random.default_rng((seed, 0))
     states = X
     for step in range(1, 4):
-        noise = torch.randn(60, 5, generator=generator, dtype=torch.float64).numpy()
+        # 819 walks of 5 hidden units share a generator.
+        noise = generator.standard_normal((819, 5))[:60]
         moved = np.empty_like(X)
         for i, x in enumerate(states):
             J = cae.jacobian([x])[0]
@@ -123,20 +124,42 @@ def test_results_have_the_dtype_of_the_rows(cae, X):
 @pytest.mark.parametrize("return_path, longest", [(False, 12), (True, 4)])
 def test_memory_is_bounded(return_path, longest, cae, X, monkeypatch):
     lengths = []
-    row_blocks = batches.row_blocks
 
-    def recording(*args, **kwargs):
-        for rows, block in row_blocks(*args, **kwargs):
-            lengths.append(len(block))
-            yield rows, block
+    def recording_walk(*args):
+        function = walk(*args)
 
-    monkeypatch.setattr(batches, "_BLOCK_ENTRIES", 100)
-    monkeypatch.setattr("skcae.engine.inference.row_blocks", recording)
+        def recording(architecture, parameters, x):
+            lengths.append(len(x))
+            return function(architecture, parameters, x)
+
+        return recording
+
+    monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", 100)
+    monkeypatch.setattr("skcae.sampling.walk", recording_walk)
     samples = sample(cae, X, n_steps=2, return_path=return_path, random_state=0)
     assert max(lengths) == longest
     # No two blocks get the same noise.
     copies = sample(cae, X[:1].repeat(60, axis=0), n_steps=2, random_state=0)
     assert len(np.unique(copies, axis=0)) == len(samples)
+
+
+@pytest.mark.parametrize("n_samples", [60, None])
+def test_walks_do_not_depend_on_what_is_computed_at_once(
+    n_samples, cae, X, monkeypatch
+):
+    path = sample(cae, X, n_samples, n_steps=6, return_path=True, random_state=0)
+    for block_entries in (1, 20, 100, 300, 2**22):
+        monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", block_entries)
+        for n_steps in (1, 2, 6):
+            arguments = {"n_steps": n_steps, "random_state": 0}
+            ends = sample(cae, X, n_samples, **arguments)
+            np.testing.assert_allclose(ends, path[:, n_steps], rtol=1e-9)
+            states = sample(cae, X, n_samples, return_path=True, **arguments)
+            np.testing.assert_allclose(states, path[:, : n_steps + 1], rtol=1e-9)
+    if n_samples is None:
+        # Nor do they depend on the rows that follow.
+        first = sample(cae, X[:25], n_steps=6, random_state=0)
+        np.testing.assert_allclose(first, path[:25, -1], rtol=1e-9)
 
 
 def test_walks_on_digits_stay_among_digits(make, digits):

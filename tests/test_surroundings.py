@@ -303,6 +303,84 @@ def test_processes_after_a_fit(tmp_path):
     assert result.stdout.split() == ["fork", "spawn"], result.stderr
 
 
+FORK = """
+import os
+import pickle
+import signal
+import sys
+import warnings
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
+
+warnings.simplefilter("ignore")
+torch.set_num_threads(2)
+X = np.random.default_rng(0).uniform(size=(1000, 64))  # so large that threads share it
+
+
+def fit_transformer():
+    # Batches so large that threads share them.
+    return ContractiveAutoencoderTransformer(
+        200, batch_size=400, max_iter=2, random_state=0
+    ).fit(X)
+
+
+def fit_classifier():
+    transformer = ContractiveAutoencoderTransformer(
+        200, batch_size=400, max_iter=1, random_state=0
+    )
+    return ContractiveAutoencoderClassifier(
+        transformer, batch_size=400, max_iter=2, random_state=0
+    ).fit(X, X[:, 0] > 0.5)
+
+
+if sys.argv[1] == "prepare":
+    models = fit_transformer(), fit_classifier()
+    with open(sys.argv[2], "wb") as file:
+        pickle.dump(models, file)
+    sys.exit()
+with open(sys.argv[2], "rb") as file:
+    transformer, classifier = pickle.load(file)
+KMeans(10, n_init=1, max_iter=3, random_state=0).fit(X)
+actions = {
+    "fit": fit_transformer,
+    "fit_classifier": fit_classifier,
+    "transform": lambda: transformer.transform(X),
+    "predict": lambda: classifier.predict(X),
+}
+for name, action in actions.items():
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)  # ends it if it hangs
+        action()
+        os._exit(0)
+    if os.waitpid(pid, 0)[1] == 0:
+        print(name)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can't fork")
+def test_processes_after_openmp_was_used_elsewhere(tmp_path):
+    paths = [str(Path(skcae.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    for step in ("prepare", "fork"):
+        result = subprocess.run(
+            [sys.executable, "-c", FORK, step, tmp_path / "models.pickle"],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "OMP_NUM_THREADS": "2",
+                "OMP_WAIT_POLICY": "passive",  # busy cores slow it down less
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    expected = ["fit", "fit_classifier", "transform", "predict"]
+    assert result.stdout.split() == expected, result.stderr
+
+
 THREADS = """
 import sys
 import warnings

@@ -5,6 +5,7 @@ What the methods compute is held against NumPy and SciPy on the fitted arrays.
 
 import copy
 import inspect
+import math
 import pickle
 
 import numpy as np
@@ -16,15 +17,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit, ndtr, xlog1py, xlogy
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from skcae import ContractiveAutoencoderTransformer
 from skcae.engine import optimizer
 from skcae.engine.activations import ACTIVATIONS
+from skcae.engine.device import make_generator
 from skcae.engine.losses import LOSSES
 from skcae.engine.optimizer import OPTIMIZERS
+from skcae.engine.rows import as_rows
 
 VALUES = {
     "elu": lambda a: np.where(a > 0, a, np.expm1(np.minimum(a, 0))),
@@ -77,7 +79,7 @@ def reconstruction(estimator, X):
     """Encode and decode with a sigmoid hidden layer, in NumPy."""
     H = expit(X @ estimator.encoder_coefs_[0] + estimator.encoder_intercepts_[0])
     Z = H @ estimator.decoder_coefs_[0] + estimator.decoder_intercepts_[0]
-    return VALUES[estimator.output_activation](Z)
+    return VALUES[estimator._fitted_architecture.output_activation](Z)
 
 
 def terms(estimator, X):
@@ -96,7 +98,8 @@ def terms(estimator, X):
 def split(X, fraction, random_state=0):
     """The rows to train on and those held out, for an int as ``random_state``."""
     seed = np.random.RandomState(random_state).randint(np.iinfo(np.int32).max)
-    return train_test_split(X, test_size=fraction, random_state=seed)
+    n_held_out = math.ceil(fraction * len(X))
+    return [part[:] for part in as_rows(X).split(n_held_out, make_generator(seed))]
 
 
 def objective(estimator, X):
@@ -1297,3 +1300,30 @@ def test_callbacks_do_not_get_in_the_way_of_copies(X, make):
     for other in (copy.deepcopy(model), through_a_pickle(model)):
         assert_array_equal(other.transform(X), model.transform(X))
     assert_same_fit(clone(model).fit(X), model)
+
+
+@pytest.mark.parametrize("fraction, n_samples", [(0.5, 60), (0.2, 50)])
+def test_rows_held_out_are_drawn_anew_where_their_number_changes(
+    fraction, n_samples, X, make
+):
+    model = make(early_stopping=True, validation_fraction=0.2, warm_start=True)
+    model.fit(X).fit(X)  # the same rows, without a warning
+    model.set_params(validation_fraction=fraction)
+    with pytest.warns(UserWarning, match="held-out samples are drawn anew") as caught:
+        model.fit(X[:n_samples])
+    message = str(caught[0].message)
+    assert f"{n_samples} and {fraction}, but 60 and 0.2 before" in message
+    model.fit(X[:n_samples])  # those again
+
+
+def test_components_are_hidden_units(make):
+    with pytest.raises(
+        TypeError, match=r"no parameter 'n_components'\. Use 'n_hidden'"
+    ):
+        ContractiveAutoencoderTransformer(n_components=3)
+    assert "n_components" not in ContractiveAutoencoderTransformer().get_params()
+
+
+def test_devices_of_pytorch_are_devices(X, make):
+    model = make(device=torch.device("cpu")).fit(X)
+    assert_same_fit(model, make(device="cpu").fit(X))

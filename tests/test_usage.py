@@ -1,9 +1,11 @@
 """The estimator where it is used: pipelines, searches, columns, copies, files."""
 
 import copy
+import importlib
 import io
 import pickle
 import pickletools
+import pkgutil
 import subprocess
 import sys
 
@@ -277,6 +279,48 @@ def test_another_version_warns(X, make, monkeypatch):
     with pytest.warns(InconsistentVersionWarning, match="0.0.1") as record:
         pickle.loads(data)
     assert skcae.__version__ in str(record[0].message)
+
+
+# Submodules
+
+
+def public_submodules():
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(skcae.__path__)
+        if not module.name.startswith("_") and module.name != "engine"
+    )
+
+
+def test_submodules_are_attributes(monkeypatch):
+    names = public_submodules()
+    assert {"displays", "geometry"} <= set(names) <= set(dir(skcae))
+    assert set(skcae.__all__) <= set(dir(skcae))
+    for name in names:
+        module = importlib.import_module(f"skcae.{name}")
+        # The import has set the attribute.
+        monkeypatch.delattr(skcae, name)
+        assert getattr(skcae, name) is module
+
+
+def test_submodules_are_imported_when_they_are_needed():
+    code = (
+        "import sys, skcae; dir(skcae); before = set(sys.modules); "
+        "skcae.displays; print(*before); print(*sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    before, after = map(set, map(str.split, answer.stdout.splitlines()))
+    assert before.isdisjoint({"matplotlib", "onnx", "skl2onnx"})
+    assert before.isdisjoint({"skcae.displays", "skcae.export", "skcae.sampling"})
+    assert "skcae.displays" in after
+
+
+def test_other_names_are_no_attributes():
+    for name in ("nonsense", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"'skcae' has no attribute '{name}'"):
+            getattr(skcae, name)
 
 
 # scikit-learn's callbacks

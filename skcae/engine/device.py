@@ -14,20 +14,23 @@ PRECISIONS = {
     "float64": torch.float64,
 }
 
+# What a device may be given as.
+DEVICE_TYPES = (str, torch.device)
 
-# The process in which PyTorch may have started threads, for this package at least.
-_pid = None
+
+# The process that imported this. Nobody can tell whether OpenMP has threads in it:
+# other packages use OpenMP too.
+_PID = os.getpid()
 
 
 @contextmanager
 def _living_threads():
-    """One thread in a process that was forked from one where there were several.
+    """Return a context with one thread in processes forked after the import.
 
-    A fork doesn't copy them, and GNU's OpenMP would wait for them forever.
+    A fork copies one thread only. GNU's OpenMP doesn't notice, and would wait forever
+    for the threads that it had started before.
     """
-    global _pid
-    _pid = _pid or os.getpid()
-    if os.getpid() == _pid:
+    if os.getpid() == _PID:
         yield
         return
     before = torch.get_num_threads()
@@ -39,12 +42,12 @@ def _living_threads():
 
 
 def isolated(function):
-    """Run ``function`` without recording gradients, whatever the caller's grad mode.
+    """Make ``function`` independent of PyTorch's modes, and safe in a forked process.
 
-    The caller may be in ``torch.inference_mode()``, whose tensors can't be updated
-    outside of it, or in ``torch.autocast``, which would change the arithmetic; so this
-    leaves both. All of these settings are per thread and restored. It also makes do
-    with the threads that there are.
+    It records no gradients. It leaves ``torch.inference_mode()``, whose tensors can't
+    be updated outside of it, and ``torch.autocast``, which would change the arithmetic.
+    These modes are settings of the calling thread, and are restored. In a forked
+    process the function runs on one thread.
     """
 
     @functools.wraps(function)
@@ -61,22 +64,23 @@ def isolated(function):
     return wrapper
 
 
-def resolve_device(name):
-    """Return the `torch.device` that ``name`` means on this machine.
+def resolve_device(device):
+    """Return the `torch.device` that ``device`` means on this machine.
 
     Parameters
     ----------
-    name : str
-        "auto" (CUDA if there is one, else the CPU), or what `torch.device` accepts.
+    device : str or torch.device
+        "auto" (CUDA if there is one, else the CPU), or a device or its name.
 
     Raises
     ------
     ValueError
         If there is no such device here.
     """
+    name = device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    allowed = "'auto', 'cpu', 'cuda', 'cuda:<index>' or 'mps'"
+    allowed = "'auto', 'cpu', 'cuda', 'cuda:<index>', 'mps' or one of torch.device"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -90,7 +94,7 @@ def resolve_device(name):
     }[device.type]
     if (device.index or 0) >= available:
         raise ValueError(
-            f"device={name!r} is not available: this machine has {available} "
+            f"device={str(name)!r} is not available: this machine has {available} "
             f"device(s) of type {device.type!r}. Use device='auto' or 'cpu'."
         )
     return device
@@ -99,8 +103,8 @@ def resolve_device(name):
 def has_fast_bfloat16(device):
     """Return whether the device has matrix instructions for bfloat16.
 
-    Without them it is emulated, several times slower than float32. A PyTorch too old
-    to tell what a CPU can do counts as without.
+    Without them bfloat16 is emulated, several times slower than float32. An old PyTorch
+    can't tell what a CPU has; the answer is then no.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -116,8 +120,8 @@ def has_float64(device):
     return device.type != "mps"
 
 
-# Up to this many multiplications, a matrix product takes less time than it takes to
-# wake another thread and wait for it, many times less where that one's core is busy.
+# Up to this many multiplications, a matrix product takes less time than waking another
+# thread and waiting for it: many times less if that thread's core is busy.
 _ONE_THREAD_WORK = 2**21
 
 
@@ -130,20 +134,22 @@ def _openmp():
 def _set_mkl_threads():
     """Return MKL's function that sets the calling thread's number of threads.
 
-    It returns the number before, 0 for none of its own. None where PyTorch has no MKL,
-    or hides it, as on Windows.
+    The function returns the number before, or 0 if the thread had none of its own. The
+    result is None if PyTorch has no MKL, or hides it, as on Windows.
     """
-    libraries = ctypes.CDLL(torch._C.__file__)  # and all that it was linked to
+    libraries = ctypes.CDLL(torch._C.__file__)  # finds PyTorch's libraries as well
     return getattr(libraries, "MKL_Set_Num_Threads_Local", None)
 
 
 @contextmanager
 def _one_thread():
-    # PyTorch sets a thread's numbers when it first needs them, which must not be later.
+    # PyTorch sets a new thread's numbers at the first call that needs them. This call
+    # makes it do so now, lest it overwrite the numbers set below.
     torch.get_num_threads()
     with ExitStack() as stack:
-        # After `torch.set_num_threads`, MKL has a number that comes before OpenMP's.
-        # That function itself would change what threads that start meanwhile get.
+        # MKL ignores OpenMP's number after `torch.set_num_threads`, and products of a
+        # few µs then take up to 20 ms on busy cores. `torch.set_num_threads(1)` can't
+        # be used here: it counts for threads that start meanwhile, too.
         set_mkl_threads = _set_mkl_threads()
         if set_mkl_threads is not None:
             stack.callback(set_mkl_threads, set_mkl_threads(1))
@@ -152,27 +158,33 @@ def _one_thread():
 
 
 def threads_for(work):
-    """Return a context with one thread for operations too small to share.
+    """Return a context that runs small operations on one thread.
 
-    With one thread, and only then, their rounding is the same however many there are.
-    The numbers of OpenMP's and MKL's threads are settings of the calling thread alone.
+    Threads that share an operation may round differently. On one thread the results
+    are the same, however many threads PyTorch has. Only the calling thread's settings
+    are changed.
 
     Parameters
     ----------
     work : int
-        Number of multiplications of the operations' largest matrix product; 0 for one
-        thread in any case.
+        Number of multiplications of the largest matrix product. 0 always means one
+        thread.
     """
     return _one_thread() if work <= _ONE_THREAD_WORK else nullcontext()
 
 
 @contextmanager
 def memory_errors(message):
-    """Raise MemoryError where memory runs out; PyTorch has no type for that."""
+    """Raise MemoryError with a message where memory runs out."""
     try:
         yield
-    except RuntimeError as error:
-        texts = "allocate memory", "enough memory", "out of memory"
+    except (RuntimeError, MemoryError) as error:
+        texts = (
+            "allocate memory",
+            "enough memory",
+            "out of memory",
+            "Unable to allocate",  # NumPy's
+        )
         if not any(text in str(error) for text in texts):
             raise
         raise MemoryError(message) from error
@@ -181,8 +193,8 @@ def memory_errors(message):
 def copy_without_waiting(values, out):
     """Copy ``values`` into ``out``, which may lie on another device, and return it.
 
-    Pinned memory is copied while the GPU computes; PyTorch doesn't give it away again
-    before that copy is done.
+    Pinned memory is copied while the GPU computes. PyTorch doesn't reuse that memory
+    before the copy is done.
     """
     to_gpu = out.is_cuda and not values.is_cuda
     return out.copy_(values.pin_memory() if to_gpu else values, non_blocking=to_gpu)
@@ -191,9 +203,9 @@ def copy_without_waiting(values, out):
 def make_generator(seed, device=None):
     """Return a generator of random numbers.
 
-    It is on the CPU, so that draws don't depend on the device, unless a ``device`` is
-    given that is a GPU of CUDA. For a batch a CPU takes longer to draw than such a GPU
-    takes for the whole step.
+    The generator is on the CPU, so that draws don't depend on the device. It is on
+    ``device`` if that is a GPU of CUDA: a CPU takes longer to draw the numbers of a
+    batch than such a GPU takes for the whole step.
     """
     on_gpu = device is not None and device.type == "cuda"
     return torch.Generator(device if on_gpu else "cpu").manual_seed(int(seed))

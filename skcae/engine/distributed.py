@@ -1,14 +1,14 @@
 """Several processes that train one model: data parallelism on torch.distributed.
 
-Each process, a rank, has rows of its own. `ManyProcesses` is what training needs to
-know of the others; `OneProcess` is the same for a process alone, at no cost.
+Each process, a rank, has rows of its own. Training talks to the other ranks through
+`ManyProcesses`. `OneProcess` has the same methods for a process alone, at no cost.
 
-There are two kinds of exchange. `gather` collects a small value of each rank; that is
-where a rank tells the others that it failed, which then raise too. Tensors are summed
-in each step and copied from rank 0 at times. Whatever can go wrong on one rank alone
-happens before a `gather`, never between that and the exchange of a tensor, so that a
-rank that fails finds the others waiting in a `gather`. Steps can fail as well: their
-message has room to say so. Signals wait for one of the two to be handled.
+There are two kinds of exchange. `gather` collects a small value of each rank; in it a
+rank also tells the others that it failed, and they raise too. Tensors are summed in
+each step, and sometimes copied from rank 0. Code that can fail on one rank alone runs
+before a `gather`, never between the `gather` and the exchange of a tensor. So a rank
+that fails finds the others waiting in a `gather`. A step may fail too: its message says
+so. SIGINT and SIGTERM are handled in a `gather` or between two steps.
 """
 
 import functools
@@ -20,13 +20,13 @@ from contextvars import ContextVar
 import torch
 import torch.distributed as dist
 
-# Steps between two looks at whether a rank failed: each makes the CPU wait for the
-# device.
+# Number of steps after which a rank looks whether another one failed. The CPU waits for
+# the device to do so.
 _CHECK_INTERVAL = 64
 
 
 class OneProcess:
-    """A process alone: what `ManyProcesses` has, doing nothing."""
+    """A process alone: the methods of `ManyProcesses`, without any exchange."""
 
     rank = 0
     size = 1
@@ -77,11 +77,11 @@ class ManyProcesses:
         self.size = dist.get_world_size(process_group)
         self._process_group = process_group
         self._source = dist.get_global_rank(process_group, 0)
-        # What came while handlers were deferred: (handler, signum, frame).
+        # Signals that wait to be handled: (handler, signum, frame).
         self._signals = []
-        # Whether Ctrl-C has ended what runs; pressed again, it is the same one.
+        # Whether Ctrl-C has ended the training. If so, another Ctrl-C changes nothing.
         self._interrupted = False
-        # Whether what goes wrong now goes wrong on all ranks, which know of it.
+        # Whether the other ranks know of an error that is raised now.
         self._known = False
 
     @contextmanager
@@ -103,8 +103,8 @@ class ManyProcesses:
 
     @contextmanager
     def _deferring_signals(self):
-        # A handler could raise in the middle of an exchange, or right after it where
-        # nobody could tell whether the others wait for this rank.
+        # The handlers of Ctrl-C and of SIGTERM often raise. In the middle of an
+        # exchange that would leave the others waiting for this rank.
         handlers = {}
 
         def defer(signum, frame):
@@ -112,22 +112,23 @@ class ManyProcesses:
 
         is_main = threading.current_thread() is threading.main_thread()
         try:
-            for signum in signal.valid_signals() if is_main else ():
+            for signum in (signal.SIGTERM, signal.SIGINT) if is_main else ():
                 handler = signal.getsignal(signum)
                 if callable(handler):
                     handlers[signum] = handler
                     signal.signal(signum, defer)
             yield
         finally:
-            # Ctrl-C comes last, since it would leave the others as they are.
-            for signum in sorted(handlers, key=lambda n: n == signal.SIGINT):
-                signal.signal(signum, handlers[signum])
+            # Ctrl-C comes last: it may raise as soon as its handler is back.
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
             self._handle_signals()
 
     def _handle_signals(self):
-        """Let all signals that came be handled, and raise one of their errors.
+        """Call the handlers of the signals that came, and raise one of their errors.
 
-        Ctrl-C, after which `fit` returns, gives way to any other.
+        KeyboardInterrupt is raised only if there is no other error: after it `fit`
+        returns, and the other error would be lost.
         """
         raised = None
         while self._signals:
@@ -147,7 +148,7 @@ class ManyProcesses:
         Parameters
         ----------
         value : object
-            Small, and it can be pickled.
+            A small object that can be pickled.
         """
         problem = None
         try:

@@ -2,26 +2,28 @@
 
 The network's parameters are `Parameters` whose decoder is the softmax layer: one linear
 map from the code to the logits z. The output is o = softmax(z), the class
-probabilities. Training is that of `training.train`, with batches of labelled rows.
+probabilities. Training is a `training.TrainingRun` with batches of labelled rows.
 """
 
 import math
+from functools import partial
 from itertools import chain, pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn.functional import normalize
 
 from .activations import ACTIVATIONS
-from .batches import ShuffledBatches, as_tensor, block_rows, row_blocks
+from .batches import ShuffledBatches
 from .corruption import fill_normal
 from .device import PRECISIONS, isolated, make_generator
 from .network import Parameters, activation_derivatives, decode, encode
-from .objective import FlatGradient
+from .objective import AutogradGradient, FlatGradient
 from .optimizer import OPTIMIZERS
 from .penalties import pull_back
-from .products import fastest_product
-from .training import TrainingRun, check_weights, train
+from .rows import as_rows, as_tensor, block_rows
+from .training import TrainingRun, check_weights
 
 
 class ClassifierArchitecture(NamedTuple):
@@ -162,134 +164,61 @@ def draw_class_probes(output, generator):
     return torch.stack([first, second], dim=1)
 
 
-class Terms(NamedTuple):
+class ClassifierTerms(NamedTuple):
     """The terms of the objective, per sample or summed over a batch."""
 
     cross_entropy: torch.Tensor
     tangent: torch.Tensor
 
 
-class EpochReport(NamedTuple):
-    """Weighted means over the samples of one epoch, as seen while training on them.
-
-    Attributes
-    ----------
-    cross_entropy : float
-    tangent : float
-        The `tangent_penalty`, as estimated; 0 where there are no tangents.
-    objective : float
-        cross_entropy + tangent_weight · tangent, plus alpha times the sum of squared
-        weights at the end of the epoch.
-    """
-
-    cross_entropy: float
-    tangent: float
-    objective: float
-
-
-class LabelledBatch(NamedTuple):
-    """Rows and what belongs to them.
-
-    Attributes
-    ----------
-    x : Tensor of shape (n_samples, n_features)
-    labels : Tensor of shape (n_samples, 1)
-        Numbers of the classes, int64.
-    weights : Tensor of shape (n_samples, 1)
-        At least float32.
-    tangents : Tensor of shape (n_samples, n_tangents, n_features) or None
-    """
-
-    x: torch.Tensor
-    labels: torch.Tensor
-    weights: torch.Tensor
-    tangents: torch.Tensor | None = None
-
-
-def objective(architecture, parameters, batch, generator=None):
+def classifier_objective(
+    architecture, parameters, x, target, tangents=None, generator=None
+):
     """The terms of the objective, per sample, without weights, and differentiable.
 
     Parameters
     ----------
     architecture : ClassifierArchitecture
     parameters : Parameters
-    batch : LabelledBatch
+    x : Tensor of shape (n_samples, n_features)
+    target : Tensor of shape (n_samples,)
+        Numbers of the classes, int64.
+    tangents : Tensor of shape (n_samples, n_tangents, n_features), default=None
     generator : torch.Generator, default=None
         As in `draw_class_probes`. Required if there are tangents.
 
     Returns
     -------
-    terms : Terms of Tensor of shape (n_samples,)
+    terms : ClassifierTerms of Tensor of shape (n_samples,)
     """
-    encoding = encode(architecture, parameters, batch.x)
+    encoding = encode(architecture, parameters, x)
     z = decode(architecture, parameters, encoding[1][-1])
     log_output = _log_softmax(z)
-    cross_entropy = -log_output.gather(1, batch.labels).squeeze(1)
+    cross_entropy = -log_output.gather(1, target.unsqueeze(1)).squeeze(1)
     tangent = torch.zeros_like(cross_entropy)
-    if batch.tangents is not None:
+    if tangents is not None:
         output = log_output.exp()
         probes = draw_class_probes(output, generator)
         tangent = tangent_penalty(
-            architecture, parameters, batch.tangents, probes, encoding, output
+            architecture, parameters, tangents.to(x.dtype), probes, encoding, output
         )
-    return Terms(cross_entropy, tangent)
+    return ClassifierTerms(cross_entropy, tangent)
 
 
-class _Gradient(FlatGradient):
-    """What both kinds share.
+class CrossEntropyGradient(FlatGradient):
+    """The gradient of the cross-entropy alone, by backpropagation written out.
+
+    All large intermediate results lie in buffers allocated once.
 
     Parameters
     ----------
     architecture : ClassifierArchitecture
-    flat : Tensor of shape (n_parameters,)
-    tangent_weight : float, default=0.0
-        Weight >= 0 of the tangent penalty.
-    generator : torch.Generator, default=None
-        As in `objective`.
     **kwargs
         As in `FlatGradient`.
     """
 
-    n_terms = len(Terms._fields)
-
-    def __init__(
-        self, architecture, flat, *, tangent_weight=0.0, generator=None, **kwargs
-    ):
-        super().__init__(architecture, flat, **kwargs)
-        self.tangent_weight = tangent_weight
-        self.generator = generator
-
-    def total(self, terms):
-        """Return the objective of which these are the terms, but for weight decay."""
-        cross_entropy, tangent = terms
-        return cross_entropy + self.tangent_weight * tangent
-
-
-class AutogradGradient(_Gradient):
-    """The gradient by reverse-mode differentiation: with or without tangents."""
-
-    def _evaluate(self, x, batch):
-        batch = batch._replace(x=x)
-        weights = batch.weights.squeeze(1)
-        with torch.enable_grad():
-            leaf = self._flat.detach().requires_grad_()
-            parameters = self.architecture.view(leaf)
-            terms = objective(self.architecture, parameters, batch, self.generator)
-            sums = Terms(*((weights * t).sum() for t in terms))
-            (gradient,) = torch.autograd.grad(self.total(sums) / len(x), leaf)
-        self._gradient.copy_(gradient)
-        return Terms(*(t.detach() for t in sums))
-
-
-class ClosedFormGradient(_Gradient):
-    """The gradient of the cross-entropy alone, by backpropagation written out.
-
-    All large intermediate results lie in buffers allocated once, but for what
-    `onednn_product` returns.
-    """
-
     def __init__(self, architecture, flat, **kwargs):
-        super().__init__(architecture, flat, **kwargs)
+        super().__init__(architecture, flat, [0.0], **kwargs)
         self.activation = ACTIVATIONS[architecture.activation]
         self._layers = self._by_layer(self._flat)
         self._views = self._by_layer(self._gradient)
@@ -303,85 +232,46 @@ class ClosedFormGradient(_Gradient):
             for _ in range(3)
         ]
         self._no_tangent = torch.zeros((), dtype=flat.dtype, device=flat.device)
-        self._product = fastest_product(self._flat, self.product_sizes)
 
     def _by_layer(self, flat):
         weights, biases, last_weights, last_biases = self.architecture.view(flat)
         return list(zip(weights + last_weights, biases + last_biases, strict=True))
 
-    def _evaluate(self, x, batch):
+    def _evaluate(self, x, target, weights, tangents):
         n_samples = len(x)
         pre_activations, activations, deltas = (
             [buffer[:n_samples] for buffer in buffers] for buffers in self._buffers
         )
         *hidden_layers, (weight, bias) = self._layers
-        product = self._product
         h = x
-        for i, layer in enumerate(hidden_layers):
-            a = product(h, *layer, scratch=pre_activations[i])
-            pre_activations[i] = a
-            h = self.activation.value(a, out=activations[i])
+        for (w, b), a, out in zip(
+            hidden_layers, pre_activations, activations, strict=True
+        ):
+            torch.addmm(b, h, w, out=a)
+            h = self.activation.value(a, out=out)
         log_output = _log_softmax(torch.addmm(bias, h, weight))
-        losses = log_output.gather(1, batch.labels).mul_(batch.weights)
+        classes = target.unsqueeze(1)
+        losses = log_output.gather(1, classes).squeeze(1)
+        if weights is not None:
+            losses = losses * weights
         delta = log_output.exp_().scatter_add_(
-            1, batch.labels, log_output.new_full((1, 1), -1.0).expand(n_samples, 1)
+            1, classes, log_output.new_full((1, 1), -1.0).expand(n_samples, 1)
         )
-        delta = delta.mul_(batch.weights / n_samples).to(self.dtype)
+        if weights is not None:
+            delta.mul_(weights.unsqueeze(1))
+        delta = delta.div_(n_samples).to(self.dtype)
 
         # From here on delta is the gradient with respect to a layer's pre-activation.
         inputs = [x, *activations]
         for i in reversed(range(len(inputs))):
             d_weight, d_bias = self._views[i]
-            product(inputs[i].T, delta, out=d_weight)
+            torch.mm(inputs[i].T, delta, out=d_weight)
             torch.sum(delta, dim=0, out=d_bias)
             if i > 0:
                 a, h = pre_activations[i - 1], activations[i - 1]
-                delta = product(delta, self._layers[i][0].T, scratch=deltas[i - 1])
+                delta = torch.mm(delta, self._layers[i][0].T, out=deltas[i - 1])
                 delta.mul_(self.activation.derivative(a, h, out=a))
-        return Terms(-losses.sum(), self._no_tangent)
-
-
-class LabelledBatches:
-    """Labelled rows in random batches: `ShuffledBatches` of each part, in step.
-
-    Parameters
-    ----------
-    X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
-    labels : ndarray of shape (n_samples,)
-        Numbers of the classes.
-    weights : ndarray of shape (n_samples,)
-    tangents : ndarray of shape (n_samples, n_tangents, n_features), default=None
-    batch_size, dtype, device
-        As in `ShuffledBatches`.
-    seed : int
-    """
-
-    def __init__(
-        self, X, labels, weights, tangents=None, *, batch_size, dtype, device, seed
-    ):
-        columns = [X, labels.reshape(-1, 1), weights.reshape(-1, 1)]
-        if tangents is not None:
-            columns.append(tangents.reshape(len(tangents), -1))
-        wide = torch.promote_types(dtype, torch.float32)
-        dtypes = [dtype, torch.int64, wide, dtype]
-        self._parts = []
-        for rows, rows_dtype in zip(columns, dtypes, strict=False):
-            part = ShuffledBatches(
-                rows,
-                batch_size=batch_size,
-                dtype=rows_dtype,
-                device=device,
-                generator=make_generator(seed),
-                in_step_with=self._parts[0] if self._parts else None,
-            )
-            self._parts.append(part)
-        self.n_samples = self._parts[0].n_samples
-        self.batch_size = self._parts[0].batch_size
-
-    def __iter__(self):
-        for x, labels, weights, *tangents in zip(*self._parts, strict=True):
-            tangents = [rows.unflatten(1, (-1, x.shape[1])) for rows in tangents]
-            yield LabelledBatch(x, labels, weights, *tangents)
+        return ClassifierTerms(-losses.sum(), self._no_tangent)
 
 
 class FineTuner(TrainingRun):
@@ -392,7 +282,7 @@ class FineTuner(TrainingRun):
     Parameters
     ----------
     architecture : ClassifierArchitecture
-    X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
+    X : ndarray, CSR array or Rows of shape (n_samples, n_features)
     labels : ndarray of shape (n_samples,)
         Numbers of the classes, from 0.
     encoder_weights, encoder_biases : list of ndarray
@@ -449,15 +339,15 @@ class FineTuner(TrainingRun):
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
         check_weights(wide, alpha=alpha, tangent_weight=tangent_weight)
-        self.batches = LabelledBatches(
+        self.batches = ShuffledBatches(
             X,
-            labels,
-            weights / weights.mean(),
-            tangents,
+            np.asarray(labels, dtype=np.int64),
+            _cast(weights / weights.mean(), wide),
+            None if tangents is None else _cast(tangents, wide),
             batch_size=batch_size,
             dtype=dtype,
             device=device,
-            seed=seed,
+            generator=make_generator(seed),
         )
         n_hidden, n_classes = architecture.sizes[-2:]
         parameters = Parameters(
@@ -469,32 +359,25 @@ class FineTuner(TrainingRun):
         flat = architecture.flatten(parameters).to(device)
         # Not that of the order, nor that of one another.
         noise, probes = (make_generator(seed + i, device) for i in (1, 2))
-        kind = ClosedFormGradient if tangents is None else AutogradGradient
-        self.gradient = kind(
-            architecture,
-            flat,
-            tangent_weight=tangent_weight,
-            generator=probes,
-            alpha=alpha,
-            batch_size=self.batches.batch_size,
-            dtype=dtype,
-        )
+        options = {
+            "alpha": alpha,
+            "batch_size": self.batches.batch_size,
+            "dtype": dtype,
+        }
+        if tangents is None:
+            self.gradient = CrossEntropyGradient(architecture, flat, **options)
+        else:
+            function = partial(classifier_objective, generator=probes)
+            self.gradient = AutogradGradient(
+                architecture, flat, [tangent_weight], function, **options
+            )
         self.optimizer = OPTIMIZERS[optimizer](
             architecture, flat, self.gradient.gradient, learning_rate, dtype
         )
         self._corrupt = self._corruption(corruption, corruption_level, noise)
+        names = ["cross_entropy", None if tangents is None else "tangent"]
         self._draws = noise, probes
-
-    def epochs(self):
-        """Return the endless generator of `EpochReport`; see `training.train`."""
-        return train(
-            self.gradient,
-            self.optimizer,
-            self.batches,
-            lambda batch: self._corrupt(batch.x),
-            EpochReport,
-            generators=self._draws,
-        )
+        self._record(names, self._draws)
 
     @isolated
     def mean_objective(self, data):
@@ -503,20 +386,22 @@ class FineTuner(TrainingRun):
         Neither penalties nor corruption are part of it. Raises FloatingPointError if it
         is infinite or NaN.
         """
-        X, *others = data
-        labels, weights = (as_tensor(array.reshape(-1, 1)) for array in others)
+        X, labels, weights = data
+        rows = as_rows(X)
         flat = self.gradient.flat
         parameters = self.architecture.view(flat)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
         n_rows = block_rows(max(self.architecture.sizes))
-        for rows, x in row_blocks(
-            X, dtype=flat.dtype, device=flat.device, n_rows=n_rows
-        ):
-            w = weights[rows].to(flat)
-            batch = LabelledBatch(x, labels[rows].to(flat.device), w)
-            terms = objective(self.architecture, parameters, batch)
-            total += torch.dot(w.squeeze(1), terms.cross_entropy)
-        mean = total.item() / others[1].sum()
+        for part, x in rows.tensors(n_rows, flat.dtype, flat.device):
+            target = as_tensor(labels[part]).to(flat.device)
+            terms = classifier_objective(self.architecture, parameters, x, target)
+            total += torch.dot(as_tensor(weights[part]).to(flat), terms.cross_entropy)
+        mean = total.item() / weights.sum()
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss on held-out samples is {mean}")
         return float(mean)
+
+
+def _cast(array, dtype):
+    """Return an array in the number format that a dtype of PyTorch names."""
+    return np.asarray(array, dtype=str(dtype).removeprefix("torch."))

@@ -6,6 +6,9 @@ J = J̃ Qᵀ, where J̃ has min(n_features, n_units of the first layer) columns.
 columns of Q are orthonormal, J̃ has the singular values of J, for less work.
 """
 
+import itertools
+
+import numpy as np
 import torch
 
 from .device import make_generator, threads_for
@@ -20,10 +23,24 @@ def entries_per_row(architecture):
     return max(sizes[1:]) * min(sizes[:2])
 
 
+# A decomposition multiplies by panels of about so many columns of its matrix.
+_PANEL_COLUMNS = 32
+
+
+def _decomposed(decomposition, matrices, **options):
+    """Return ``decomposition(matrices, **options)``.
+
+    PyTorch decomposes the matrices of a batch on a CPU one after the other. Threads
+    that share a small one wait for each other most of the time.
+    """
+    with threads_for(matrices.shape[-2:].numel() * _PANEL_COLUMNS):
+        return decomposition(matrices, **options)
+
+
 def _reduced_jacobian(architecture, parameters, x):
     """Return J̃ of shape (n_samples, n_hidden, r), and Q of shape (n_features, r)."""
     first, *others = parameters.encoder_weights
-    basis, triangle = torch.linalg.qr(first)
+    basis, triangle = _decomposed(torch.linalg.qr, first)
     rotated = parameters._replace(encoder_weights=[triangle, *others])
     return jacobian(architecture, rotated, x @ basis), basis
 
@@ -39,7 +56,7 @@ def singular_values(architecture, parameters, x):
     values : Tensor of shape (n_samples, min(n_hidden, n_features))
     """
     reduced, _ = _reduced_jacobian(architecture, parameters, x)
-    values = torch.linalg.svdvals(reduced)
+    values = _decomposed(torch.linalg.svdvals, reduced)
     # Behind a narrower layer, J̃ has fewer than J, whose others are zero.
     n_missing = min(architecture.sizes[0], architecture.sizes[-1]) - values.shape[1]
     return torch.nn.functional.pad(values, (0, n_missing))
@@ -54,7 +71,7 @@ def tangent_bases(n_components):
 
     def function(architecture, parameters, x):
         reduced, basis = _reduced_jacobian(architecture, parameters, x)
-        vectors = torch.linalg.svd(reduced, full_matrices=False).Vh
+        vectors = _decomposed(torch.linalg.svd, reduced, full_matrices=False).Vh
         vectors = vectors[:, :n_components] @ basis.T
         largest = vectors.abs().argmax(dim=2, keepdim=True)
         return vectors * vectors.gather(2, largest).sign()
@@ -110,12 +127,12 @@ def _orthonormal_preimages(images, layers):
     """Return an orthonormal basis, in rows, of the rows of ``images @ J``."""
     for weight, d in reversed(layers):
         images = (images * d) @ weight.T
-    return torch.linalg.qr(images.mT).Q.mT
+    return _decomposed(torch.linalg.qr, images.mT).Q.mT
 
 
 def _leading_combinations(images, n):
     """Return the ``n`` leading left singular vectors, in rows, and squared values."""
-    values, vectors = torch.linalg.eigh(images @ images.mT)
+    values, vectors = _decomposed(torch.linalg.eigh, images @ images.mT)
     return vectors[:, :, -n:].flip(2).mT, values[:, -n:].flip(1)
 
 
@@ -134,8 +151,9 @@ def leading_tangents(n_components, seed):
     sigmoid units, MNIST's 784 features and 15 vectors u, it takes a
     thirtieth of the time of an exact decomposition or less on a CPU, and the vectors
     have 99.97% of the exact ones' Σ ‖J u‖². Signs are arbitrary.
+
+    The mean is that of the rows of a call. The random vectors are the same at each.
     """
-    generator = make_generator(seed)
 
     def function(architecture, parameters, x):
         encoding = encode(architecture, parameters, x)
@@ -147,7 +165,7 @@ def leading_tangents(n_components, seed):
         n_own, n_shared = _n_vectors(n_components, architecture.sizes, x.is_cuda)
         shape = (1, n_shared, x.shape[1])
         vectors = torch.randn(
-            shape, generator=generator, dtype=torch.float64, device="cpu"
+            shape, generator=make_generator(seed), dtype=torch.float64, device="cpu"
         )
         vectors = vectors.to(x)
         mean = [(weight, d.abs().mean(dim=0, keepdim=True)) for weight, d in layers]
@@ -222,30 +240,55 @@ def gram_product(architecture, parameters, encoding, v):
     return v
 
 
+# The walks that share a generator draw about so many numbers of a step from it. More
+# would be drawn in vain where a block has fewer rows; fewer would take longer, each.
+_SHARED_DRAWS = 2**12
+
+
+def _noise(seed, first, n_walks, n_hidden):
+    """Yield normal noise of shape (n_walks, n_hidden) for one step after the other.
+
+    It is that of the walks from number ``first`` on, whichever others there are: each
+    generator belongs to a fixed group of walks, and draws for all of it.
+    """
+    size = max(1, _SHARED_DRAWS // n_hidden)
+    group, skipped = divmod(first, size)
+    n_groups = -(-(skipped + n_walks) // size)
+    # NumPy's, as the seeds of PyTorch's have 32 bits: some of many would be the same.
+    generators = [np.random.default_rng((seed, group + i)) for i in range(n_groups)]
+    drawn = np.empty((n_groups, size, n_hidden))
+    while True:
+        for generator, out in zip(generators, drawn, strict=True):
+            generator.standard_normal(out=out)
+        yield torch.from_numpy(drawn).flatten(0, 1)[skipped : skipped + n_walks]
+
+
 def walk(n_steps, sigma, seed, keep_path):
     """Return the function that walks from each row along the encoder's tangents.
 
     A step leads from x to g(h + J Jᵀ ε), with h = f(x), the Jacobian at x, and ε of
     independent normal entries with standard deviation ``sigma`` (Rifai, Bengio, Dauphin
-    and Vincent, ICML 2012). Successive calls go on drawing from one generator.
+    and Vincent, ICML 2012). Successive calls take the rows that follow. The noise of a
+    row and a step depends on nothing but ``seed``, the number of the row, that of the
+    step and the number of hidden units.
 
     The function returns the last states, shape (n_samples, n_features), or, if
     ``keep_path``, all of them with the rows themselves, shape (n_samples, n_steps + 1,
     n_features).
     """
-    generator = make_generator(seed)
+    n_before = 0
 
     def function(architecture, parameters, x):
+        nonlocal n_before
+        noises = _noise(seed, n_before, len(x), architecture.sizes[-1])
+        n_before += len(x)
         path = [x]
-        for _ in range(n_steps):
+        for noise in itertools.islice(noises, n_steps):
             encoding = encode(architecture, parameters, x)
             h = encoding[1][-1]
             # Drawn on the CPU in float64: the same noise in every format and on every
             # device.
-            noise = torch.randn(
-                h.shape, generator=generator, dtype=torch.float64, device="cpu"
-            )
-            noise = noise.mul_(sigma).to(h)
+            noise = (noise * sigma).to(h)
             h = h + gram_product(architecture, parameters, encoding, noise)
             x = decoded(architecture, parameters, h)
             if keep_path:

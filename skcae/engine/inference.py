@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from .activations import ACTIVATIONS
-from .batches import block_rows, row_blocks
 from .device import has_float64, isolated, memory_errors, threads_for
 from .losses import LOSSES
 from .network import Parameters, decode, encode, largest_layer
+from .rows import as_rows, as_tensor, block_rows
 
 
 def code(architecture, parameters, x):
@@ -47,7 +47,7 @@ def map_rows(
         row of x.
     architecture : Architecture
     arrays : Parameters of ndarray
-    X : ndarray, CSR array, RowSubset or Tensor of shape (n_samples, n_columns)
+    X : ndarray, CSR array, Tensor or Rows of shape (n_samples, n_columns)
         Of numbers in any format; they are converted block by block.
     device : torch.device
         Where to compute; a tensor's rows stay on its own device.
@@ -69,11 +69,12 @@ def map_rows(
     MemoryError
         If there is no room for the parameters or the results.
     """
-    is_tensor = isinstance(X, torch.Tensor)
+    X = as_rows(X)
+    is_tensor = isinstance(X.X, torch.Tensor)
     if is_tensor:
-        device = X.device
+        device = X.X.device
         wide = torch.float64 if has_float64(device) else torch.float32
-        dtype = X.dtype if X.is_floating_point() else wide
+        dtype = X.dtype if X.dtype.is_floating_point else wide
     else:
         if dtype is None:
             dtype = torch.float32 if X.dtype == np.float32 else torch.float64
@@ -91,12 +92,9 @@ def map_rows(
         f"with them from X of {X.shape[0]} rows."
     ):
         parameters = Parameters(
-            *(
-                [torch.tensor(a, dtype=dtype, device="cpu").to(device) for a in group]
-                for group in arrays
-            )
+            *([as_tensor(a).to(device, dtype) for a in group] for group in arrays)
         )
-        for rows, block in row_blocks(X, dtype=dtype, device=device, n_rows=n_rows):
+        for rows, block in X.tensors(n_rows, dtype, device):
             try:
                 with threads_for(len(block) * work):
                     values = function(architecture, parameters, block)

@@ -29,6 +29,8 @@ class Loss(NamedTuple):
         best constant one, which is the mean: two scalar tensors.
     output_activations : tuple of str
         The output activations with which the loss makes sense.
+    default_output : str
+        The one of them that "auto" stands for.
     unit_interval : bool
         Whether the data must lie in [0, 1].
     """
@@ -37,6 +39,7 @@ class Loss(NamedTuple):
     sum_and_gradient: Callable
     bounds: Callable
     output_activations: tuple
+    default_output: str
     unit_interval: bool
 
 
@@ -98,6 +101,7 @@ LOSSES = {
         _cross_entropy_gradient,
         _cross_entropy_bounds,
         ("sigmoid",),
+        default_output="sigmoid",
         unit_interval=True,
     ),
     "squared_error": Loss(
@@ -105,6 +109,7 @@ LOSSES = {
         _squared_error_gradient,
         _squared_error_bounds,
         tuple(sorted(ACTIVATIONS)),
+        default_output="identity",
         unit_interval=False,
     ),
 }

@@ -6,27 +6,19 @@ terms as scalar tensors, without waiting for a device.
 """
 
 import math
-from typing import NamedTuple
+from collections import namedtuple
+from functools import partial
 
 import torch
 
 from .activations import ACTIVATIONS
-from .corruption import fill_normal
-from .losses import LOSSES, dot
+from .losses import LOSSES
 from .network import decode, encode, largest_layer
-from .penalties import contraction, higher_order, projected_contraction
-from .products import fastest_product
+from .penalties import PENALTIES, reported, weighted
+from .reconstruction import Formed, Gram
 
-# Number of steps around each sample over which the curvature is taken.
-_N_STEPS = 2
-
-
-class Terms(NamedTuple):
-    """The terms of the objective, per sample or summed over a batch."""
-
-    reconstruction: torch.Tensor
-    contraction: torch.Tensor
-    curvature: torch.Tensor
+# The terms of the objective, per sample or summed over a batch.
+Terms = namedtuple("Terms", ["reconstruction", *PENALTIES])
 
 
 def objective(
@@ -36,15 +28,14 @@ def objective(
     target=None,
     *,
     loss="squared_error",
-    lam=1.0,
-    gamma=0.0,
-    sigma=0.0,
     n_projections=None,
     generator=None,
+    **settings,
 ):
     """The terms of the objective, per sample and differentiable.
 
-    The objective is the mean of reconstruction + lam · contraction + gamma · curvature.
+    The objective is the mean of the reconstruction loss and of each penalty times its
+    weight.
 
     Parameters
     ----------
@@ -52,57 +43,98 @@ def objective(
     parameters : Parameters
     x : Tensor of shape (n_samples, n_features)
     target : Tensor of shape (n_samples, n_features), default=None
-        What to reconstruct; None is x.
+        Rows to reconstruct; None is x.
     loss : str, default="squared_error"
         A key of ``LOSSES``.
-    lam, gamma : float
-        A term with weight 0 is not differentiated; curvature is not even computed.
-    sigma : float, default=0.0
-        Standard deviation of the steps over which the curvature is taken.
     n_projections : int, default=None
         Number of random projections with which a deep encoder's penalties are
         estimated; None computes them.
     generator : torch.Generator, default=None
-        Of projections and steps, where there are any.
+        Of projections and of penalties that draw.
+    **settings : float
+        The weights and the other parameters of ``PENALTIES``, by name; a weight that
+        isn't given is 0. A penalty with weight 0 is not differentiated, and is only
+        computed if it is monitored; otherwise it is 0.
 
     Returns
     -------
     terms : Terms of Tensor of shape (n_samples,)
-        The reconstruction loss summed over features, ‖J(x)‖²_F and
-        E ‖J(x) - J(x + ε)‖²_F.
+        The reconstruction loss summed over features, and the penalties.
     """
     encoding = encode(architecture, parameters, x)
     z = decode(architecture, parameters, encoding[1][-1])
     output = ACTIVATIONS[architecture.output_activation]
-    reconstruction = LOSSES[loss].per_sample(z, x if target is None else target, output)
-    projects = n_projections is not None and architecture.depth > 1
-    with torch.set_grad_enabled(torch.is_grad_enabled() and lam > 0):
-        if projects:
-            penalty = projected_contraction(
-                architecture, parameters, x, n_projections, generator, encoding
+    target = x if target is None else target
+    terms = [LOSSES[loss].per_sample(z, target, output)]
+    for name, penalty in PENALTIES.items():
+        if name not in reported(settings):
+            terms.append(torch.zeros_like(terms[0]))
+            continue
+        differentiates = torch.is_grad_enabled() and name in weighted(settings)
+        with torch.set_grad_enabled(differentiates):
+            values = penalty.per_sample(
+                architecture,
+                parameters,
+                x,
+                encoding,
+                n_projections=n_projections,
+                generator=generator,
+                **{name: settings[name] for name in penalty.options},
             )
-        else:
-            penalty = contraction(architecture, parameters, x, encoding)
-    curvature = torch.zeros_like(reconstruction)
-    if gamma > 0:
-        noise = x.new_empty(_N_STEPS, *x.shape)
-        curvature = higher_order(
+        terms.append(values)
+    return Terms(*terms)
+
+
+def make_gradient(
+    architecture,
+    flat,
+    *,
+    loss,
+    n_projections=None,
+    generator=None,
+    centre=None,
+    corrupts=False,
+    batch_size,
+    dtype,
+    alpha=0.0,
+    **settings,
+):
+    """Return the fastest gradient: in closed form for one layer, where there is one.
+
+    Parameters
+    ----------
+    architecture, flat, batch_size, dtype, alpha
+        As in `FlatGradient`.
+    loss, n_projections, generator, **settings
+        As in `objective`.
+    centre : Tensor of shape (n_features,), default=None
+        A point near the mean of the data. Where it is given, a gradient in closed form
+        reports the loss less a constant; see `Gram`, and `needs_no_reconstruction` for
+        when that is possible and saves products.
+    corrupts : bool, default=False
+        Whether inputs differ from their targets.
+    """
+    weights = [settings.get(penalty.weight, 0) for penalty in PENALTIES.values()]
+    options = {"batch_size": batch_size, "dtype": dtype, "alpha": alpha}
+    closed = all(PENALTIES[name].closed_form for name in weighted(settings))
+    if architecture.depth == 1 and closed:
+        return ClosedFormGradient(
             architecture,
-            parameters,
-            x,
-            fill_normal(noise, sigma, generator),
-            encoding,
-            n_projections=n_projections,
-            generator=generator,
+            flat,
+            weights,
+            loss=loss,
+            centre=centre,
+            corrupts=corrupts,
+            **options,
         )
-    return Terms(reconstruction, penalty, curvature)
-
-
-def make_gradient(architecture, flat, **kwargs):
-    """Return the fastest gradient: closed form for one layer, without curvature."""
-    closed = architecture.depth == 1 and kwargs.get("gamma", 0) == 0
-    kind = ClosedFormGradient if closed else AutogradGradient
-    return kind(architecture, flat, **kwargs)
+    function = partial(
+        objective,
+        loss=loss,
+        n_projections=n_projections,
+        generator=generator,
+        **settings,
+    )
+    return AutogradGradient(architecture, flat, weights, function, **options)
 
 
 class FlatGradient:
@@ -113,6 +145,8 @@ class FlatGradient:
     architecture : Architecture or ClassifierArchitecture
     flat : Tensor of shape (n_parameters,)
         The parameters, read anew at every call.
+    weights : sequence of float
+        Of the terms but the first, whose weight is 1.
     batch_size : int
         The largest number of rows in a batch.
     dtype : torch.dtype
@@ -127,11 +161,17 @@ class FlatGradient:
         Where the gradient is written.
     n_terms : int
         Number of terms that a call returns.
+    is_relative : bool
+        Whether the first term is less than the loss by a constant for each row.
     """
 
-    def __init__(self, architecture, flat, *, batch_size, dtype, alpha=0.0):
+    is_relative = False
+
+    def __init__(self, architecture, flat, weights, *, batch_size, dtype, alpha=0.0):
         self.architecture = architecture
         self.flat = flat
+        self.weights = [float(weight) for weight in weights]
+        self.n_terms = 1 + len(self.weights)
         self.alpha = alpha
         self.batch_size = batch_size
         self.dtype = dtype
@@ -142,20 +182,25 @@ class FlatGradient:
         self._n_weights = architecture.n_weights()
 
     @property
-    def product_sizes(self):
-        """Numbers of rows, inputs and outputs of the largest matrix product."""
-        return self.batch_size, *largest_layer(self.architecture)
-
-    @property
     def work(self):
         """Number of multiplications of the largest matrix product."""
-        return math.prod(self.product_sizes)
+        return self.batch_size * math.prod(largest_layer(self.architecture))
 
-    def __call__(self, x, target=None):
-        """Compute the gradient on a batch, whose output should be ``target``."""
+    def __call__(self, x, target=None, weights=None, tangents=None):
+        """Compute the gradient on a batch; return its terms, summed over the rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_features)
+            Input of the network.
+        target, weights, tangents
+            As in `Batch`. The target of an autoencoder may be rows that x was made
+            from.
+        """
         if self._flat is not self.flat:
             self._flat.copy_(self.flat)
-        terms = self._evaluate(x, x if target is None else target)
+        target = x if target is None else target
+        terms = self._evaluate(x, target, weights, tangents)
         if self._gradient is not self.gradient:
             self.gradient.copy_(self._gradient)
         if self.alpha > 0:
@@ -163,175 +208,124 @@ class FlatGradient:
             self.gradient[:n_weights].add_(self.flat[:n_weights], alpha=2 * self.alpha)
         return terms
 
+    def total(self, terms):
+        """Return the objective of which these are the terms, but for weight decay."""
+        first, *penalties = terms
+        for weight, penalty in zip(self.weights, penalties, strict=True):
+            if weight > 0:
+                first = first + weight * penalty
+        return first
+
     def weight_decay(self):
         """Return alpha times the sum of all squared weights, a scalar tensor."""
         weights = self.flat[: self._n_weights]
         return self.alpha * torch.dot(weights, weights)
 
 
-class _Gradient(FlatGradient):
-    """What both kinds of an autoencoder's gradient share.
+class AutogradGradient(FlatGradient):
+    """The gradient by reverse-mode differentiation: for every objective.
 
     Parameters
     ----------
-    architecture : Architecture
-    flat : Tensor of shape (n_parameters,)
-    loss : str
-        A key of ``LOSSES``.
-    lam : float
-        Weight λ >= 0 of the contraction.
-    gamma, sigma, n_projections, generator
-        As in `objective`.
+    objective : callable
+        ``objective(architecture, parameters, x, target)``, with ``tangents=`` if a
+        batch has some, returns the terms of each row, a named tuple.
     **kwargs
         As in `FlatGradient`.
     """
 
-    n_terms = len(Terms._fields)
+    def __init__(self, architecture, flat, weights, objective, **kwargs):
+        super().__init__(architecture, flat, weights, **kwargs)
+        self.objective = objective
+
+    def _evaluate(self, x, target, weights, tangents):
+        extra = {} if tangents is None else {"tangents": tangents}
+        with torch.enable_grad():
+            leaf = self._flat.detach().requires_grad_()
+            parameters = self.architecture.view(leaf)
+            terms = self.objective(self.architecture, parameters, x, target, **extra)
+            sums = []
+            for values in terms:
+                values = values.to(self.flat.dtype)
+                values = values if weights is None else values * weights
+                sums.append(values.sum())
+            (gradient,) = torch.autograd.grad(self.total(sums) / len(x), leaf)
+        self._gradient.copy_(gradient)
+        return type(terms)(*(t.detach() for t in sums))
+
+
+class ClosedFormGradient(FlatGradient):
+    """The gradient of a one-layer model, written out.
+
+    With a = x W + b, h = s(a), the gradient ∂/∂h of the mean loss, which is the
+    business of a `reconstruction`, and the gradients by a that penalties have,
+
+        A    = s'(a) ∘ (∂/∂h + Σ_penalties)
+        ∂/∂b = Σ_n A
+
+    and the reconstruction turns A into the gradient of the weights.
+
+    Parameters
+    ----------
+    loss : str
+        A key of ``LOSSES``.
+    centre, corrupts
+        As in `make_gradient`.
+    **kwargs
+        As in `FlatGradient`.
+    """
 
     def __init__(
         self,
         architecture,
         flat,
+        weights,
         *,
         loss,
-        lam,
-        gamma=0.0,
-        sigma=0.0,
-        n_projections=None,
-        generator=None,
+        centre=None,
+        corrupts=False,
         **kwargs,
     ):
-        super().__init__(architecture, flat, **kwargs)
-        self.loss = LOSSES[loss]
-        self.lam = lam
-        self.gamma = gamma
-        self.output = ACTIVATIONS[architecture.output_activation]
-        self.settings = {
-            "loss": loss,
-            "lam": lam,
-            "gamma": gamma,
-            "sigma": sigma,
-            "n_projections": n_projections,
-        }
-        self.generator = generator
-
-    def total(self, terms):
-        """Return the objective of which these are the terms, but for weight decay."""
-        reconstruction, penalty, curvature = terms
-        return reconstruction + self.lam * penalty + self.gamma * curvature
-
-
-class AutogradGradient(_Gradient):
-    """The gradient by reverse-mode differentiation: for every architecture."""
-
-    def _evaluate(self, x, target):
-        with torch.enable_grad():
-            leaf = self._flat.detach().requires_grad_()
-            parameters = self.architecture.view(leaf)
-            terms = objective(
-                self.architecture,
-                parameters,
-                x,
-                target,
-                generator=self.generator,
-                **self.settings,
-            )
-            sums = Terms(*(t.to(self.flat.dtype).sum() for t in terms))
-            mean = self.total(sums) / len(x)
-            (gradient,) = torch.autograd.grad(mean, leaf)
-        self._gradient.copy_(gradient)
-        return Terms(*(t.detach() for t in sums))
-
-
-class _Workspace(NamedTuple):
-    """Buffers of one batch, and a transpose: a view that need not be made anew."""
-
-    a: torch.Tensor
-    h: torch.Tensor
-    d: torch.Tensor
-    d2: torch.Tensor
-    z: torch.Tensor
-    scratch: torch.Tensor
-    h_t: torch.Tensor
-
-
-class ClosedFormGradient(_Gradient):
-    """The gradient of a one-layer model, written out: five matrix products in all.
-
-    With w²_j = Σ_i W_ij², R = ∂loss/∂z / n and the sums over the n rows of the batch,
-
-        ∂/∂V = Hᵀ R
-        A    = s' ∘ (R Vᵀ + 2 lam / n · s'' ∘ w²)
-        ∂/∂W = Xᵀ A + 2 lam / n · W ∘ Σ_n s'²
-
-    and the column sums of A and R are the gradients of the biases; the two weights'
-    add up where they are tied. All work happens in buffers allocated once, but for
-    what `onednn_product` returns.
-    """
-
-    def __init__(self, architecture, flat, **kwargs):
-        super().__init__(architecture, flat, **kwargs)
-        n_features, n_hidden = architecture.sizes
+        super().__init__(architecture, flat, weights, **kwargs)
+        n_hidden = architecture.sizes[1]
         self.activation = ACTIVATIONS[architecture.activation]
-        self._parameters = architecture.view(self._flat)
-        self._views = architecture.view(self._gradient)
-        self._decoder_weight_t = self._parameters.decoder_weights[0].T
-
-        def empty(*shape):
-            return torch.empty(shape, dtype=self.dtype, device=flat.device)
-
-        self._buffers = [empty(self.batch_size, n_hidden) for _ in range(4)]
-        self._buffers += [empty(self.batch_size, n_features) for _ in range(2)]
-        self._workspaces = {}
-        self._squared_weight = empty(n_features, n_hidden)
-        self._column_norms = empty(n_hidden)
-        self._column_sums = empty(n_hidden)
-        self._no_curvature = torch.zeros((), dtype=flat.dtype, device=flat.device)
-        self._product = fastest_product(self._flat, self.product_sizes)
-
-    def _workspace(self, n_samples):
-        if n_samples not in self._workspaces:
-            buffers = [buffer[:n_samples] for buffer in self._buffers]
-            self._workspaces[n_samples] = _Workspace(*buffers, h_t=buffers[1].T)
-        return self._workspaces[n_samples]
-
-    def _evaluate(self, x, target):
-        n_samples = len(x)
-        (weight,), (bias,), (decoder_weight,), (decoder_bias,) = self._parameters
-        (d_weight,), (d_bias,), (d_decoder_weight,), (d_decoder_bias,) = self._views
-        a, h, d, d2, z, scratch, h_t = self._workspace(n_samples)
-
-        product = self._product
-        a = product(x, weight, bias, scratch=a)
-        self.activation.value(a, out=h)
-        z = product(h, decoder_weight, decoder_bias, scratch=z)
-        reconstruction = self.loss.sum_and_gradient(
-            z, target, self.output, scratch, 1 / n_samples
+        parameters = architecture.view(self._flat)
+        views = architecture.view(self._gradient)
+        self._d_bias = views.encoder_biases[0]
+        self.is_relative = centre is not None
+        shared = architecture, parameters, views
+        if self.is_relative:
+            self.reconstruction = Gram(*shared, self.batch_size, centre, corrupts)
+        else:
+            self.reconstruction = Formed(*shared, loss, self.batch_size)
+        weight = parameters.encoder_weights[0]
+        self._penalties = [
+            penalty.closed_form
+            and (weighted > 0 or penalty.monitored)
+            and penalty.closed_form(self.activation, weight, self.batch_size)
+            for penalty, weighted in zip(PENALTIES.values(), self.weights, strict=True)
+        ]
+        self._a, self._h, self._d = (
+            weight.new_empty(self.batch_size, n_hidden) for _ in range(3)
         )
-        self.activation.derivative(a, h, out=d)
-        torch.mul(weight, weight, out=self._squared_weight)
-        column_norms = torch.sum(self._squared_weight, dim=0, out=self._column_norms)
-        if self.lam > 0:
-            self.activation.second_derivative(a, h, d, out=d2)
+        self._d_columns = weight.new_zeros(n_hidden)
+        self._zero = torch.zeros((), dtype=flat.dtype, device=flat.device)
 
-        # From here on a holds A, the gradient with respect to the pre-activations.
-        a = product(z, self._decoder_weight_t, scratch=a)
-        weight_of_penalty = 2 * self.lam / n_samples
-        if self.lam > 0:
-            a.addcmul_(d2, column_norms, value=weight_of_penalty)
-        a.mul_(d)
-        column_sums = torch.sum(d.square_(), dim=0, out=self._column_sums)
-        penalty = dot(column_sums, column_norms)
-
-        if self.lam > 0:
-            torch.mul(weight, column_sums, out=d_weight)
-            product(x.T, a, d_weight, beta=weight_of_penalty, out=d_weight)
-        else:
-            product(x.T, a, out=d_weight)
-        if self.architecture.tied:
-            product(z.T, h, d_weight, out=d_weight)
-        else:
-            product(h_t, z, out=d_decoder_weight)
-        torch.sum(a, dim=0, out=d_bias)
-        torch.sum(z, dim=0, out=d_decoder_bias)
-        return Terms(reconstruction, penalty, self._no_curvature)
+    def _evaluate(self, x, target, weights, tangents):
+        n = len(x)
+        reconstruction = self.reconstruction
+        a = reconstruction.encode(x, self._a[:n])
+        h = self.activation.value(a, out=self._h[:n])
+        loss, delta = reconstruction.forward(x, target, h)
+        d = self.activation.derivative(a, h, out=self._d[:n])
+        terms = [loss]
+        d_columns = self._d_columns.zero_()
+        for penalty, weight in zip(self._penalties, self.weights, strict=True):
+            value = self._zero
+            if penalty:
+                value = penalty(a, h, d, weight / n, delta, d_columns)
+            terms.append(value)
+        A = delta.mul_(d)
+        reconstruction.backward(x, A, d_columns)
+        torch.sum(A, dim=0, out=self._d_bias)
+        return Terms(*terms)

@@ -12,7 +12,6 @@ from functools import partial
 
 import torch
 
-from .products import fastest_product, pytorch_product
 from .replay import replayed
 
 
@@ -123,11 +122,8 @@ def _find_directions(gradient, momentum, direction, directions, orthogonalizers)
 
 def _orthogonalizer(weight, dtype):
     """Return the fastest `orthogonalize` for matrices like ``weight``."""
-    if min(weight.shape) < _NARROW_SIZE:
-        dtype = weight.dtype
-    operand = weight.new_empty(0, dtype=dtype)
-    product = fastest_product(operand, (min(weight.shape), *weight.shape))
-    return partial(orthogonalize, product=product, dtype=dtype)
+    is_narrow = min(weight.shape) < _NARROW_SIZE
+    return partial(orthogonalize, dtype=weight.dtype if is_narrow else dtype)
 
 
 _MOMENTUM = 0.95
@@ -144,7 +140,7 @@ _COEFFICIENTS = 3.4445, -4.7750, 2.0315
 _N_ITERATIONS = 3
 
 
-def orthogonalize(matrix, product=pytorch_product, dtype=None):
+def orthogonalize(matrix, dtype=None):
     """Take the singular values of a matrix to about 1, those near zero less far.
 
     Newton and Schulz's iteration X ← a X + b (XXᵀ) X + c (XXᵀ)² X.
@@ -153,8 +149,6 @@ def orthogonalize(matrix, product=pytorch_product, dtype=None):
     ----------
     matrix : Tensor of shape (m, n)
         Zeros stay zeros.
-    product : callable
-        Computes the matrix products; see `fastest_product`.
     dtype : torch.dtype, default=None
         Of the products and the result; None is that of ``matrix``.
 
@@ -178,28 +172,28 @@ def orthogonalize(matrix, product=pytorch_product, dtype=None):
     x = wide.div_(torch.linalg.vector_norm(wide).clamp_(min=tiny)).to(dtype)
     if x.shape[1] <= 1.5 * x.shape[0]:
         for _ in range(_N_ITERATIONS):
-            gram = product(x, x.T)
-            factor = product(gram, gram, gram, beta=b, alpha=c)
-            x = product(factor, x, x, beta=a)
+            gram = x @ x.T
+            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            x = torch.addmm(x, factor, x, beta=a)
     else:
         # The same on the smaller Gram matrix; the product of all factors comes last. In
         # it terms cancel that a narrower dtype can't hold: there the first factor, and
         # all but one multiple of the identity, stay out of it.
-        gram = product(x, x.T)
+        gram = x @ x.T
         factors = None
         for i in range(_N_ITERATIONS):
-            factor = product(gram, gram, gram, beta=b, alpha=c)
+            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
             if i + 1 < _N_ITERATIONS:
-                gram = product(factor, gram, gram, beta=a)
-                gram = product(factor, gram, gram, beta=a)
+                gram = torch.addmm(gram, factor, gram, beta=a)
+                gram = torch.addmm(gram, factor, gram, beta=a)
             if i == 0 and x.dtype != matrix.dtype:
-                x = product(factor, x, x, beta=a)
+                x = torch.addmm(x, factor, x, beta=a)
             elif factors is None:
                 factors = factor
                 factors.diagonal().add_(a)
             else:
-                factors = product(factor, factors, factors, beta=a)
-        x = product(factors, x)
+                factors = torch.addmm(factors, factor, factors, beta=a)
+        x = factors @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 

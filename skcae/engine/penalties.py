@@ -3,13 +3,19 @@
 With D_l = diag(s'(a_l)), J = D_L W_Lᵀ … D_1 W_1ᵀ. All results are differentiable by
 autograd. The optional ``encoding`` is what ``encode(architecture, parameters, x)``
 returned, where it is at hand.
+
+``PENALTIES`` is the only list of penalties. To add one, add one entry.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 
+from .corruption import fill_normal
 from .device import copy_without_waiting
+from .losses import dot
 from .network import activation_derivatives, encode
 
 
@@ -236,7 +242,10 @@ def _squared_norms(factor, rest):
     n_features, n_hidden = rest.shape
     # Many short rows are better off with the Gram matrix: ‖u Wᵀ‖² = u (WᵀW) uᵀ.
     if n_hidden * (n_features + n_rows) < n_features * n_rows:
-        return ((factor @ (rest.T @ rest)) * factor).sum(dim=(-2, -1))
+        norms = ((factor @ (rest.T @ rest)) * factor).sum(dim=(-2, -1))
+        # Terms that cancel can leave less than nothing. The gradient stays that of the
+        # formula: it need not be small there.
+        return norms - norms.detach().clamp(max=0)
     return (factor @ rest.T).square().sum(dim=(-2, -1))
 
 
@@ -259,3 +268,157 @@ def _draw_probes(d, n_probes, generator):
         for values in (2 * signs - 1, parts)
     )
     return signs * parts
+
+
+class Penalty(NamedTuple):
+    """A term of the objective besides the reconstruction, named by its key.
+
+    Attributes
+    ----------
+    weight : str
+        Name of the parameter that multiplies it, in [0, inf).
+    per_sample : callable
+        ``per_sample(architecture, parameters, x, encoding, n_projections=...,
+        generator=..., **options)`` is its value for each row, of shape (n_samples,),
+        differentiable by autograd. ``n_projections`` is the number of random
+        projections that may estimate it, or None.
+    options : tuple of str, default=()
+        Names of its other parameters, in (0, inf).
+    monitored : bool, default=False
+        Whether it is computed and reported where its weight is 0 too.
+    closed_form : type or None, default=None
+        Its value and gradient for one layer, with the interface of
+        `ContractionOfOneLayer`. None leaves the gradient to autograd.
+    requires : callable or None, default=None
+        ``requires(activation)`` is None if the penalty makes sense with the activation
+        of that name, and else the reason why not.
+    """
+
+    weight: str
+    per_sample: Callable
+    options: tuple = ()
+    monitored: bool = False
+    closed_form: type | None = None
+    requires: Callable | None = None
+
+
+def _contraction(architecture, parameters, x, encoding, *, n_projections, generator):
+    if n_projections is None or architecture.depth == 1:
+        return contraction(architecture, parameters, x, encoding)
+    return projected_contraction(
+        architecture, parameters, x, n_projections, generator, encoding
+    )
+
+
+# Number of steps around each sample over which the curvature is taken.
+_N_STEPS = 2
+
+
+def _curvature(
+    architecture, parameters, x, encoding, *, n_projections, generator, sigma
+):
+    noise = fill_normal(x.new_empty(_N_STEPS, *x.shape), sigma, generator)
+    return higher_order(
+        architecture,
+        parameters,
+        x,
+        noise,
+        encoding,
+        n_projections=n_projections,
+        generator=generator,
+    )
+
+
+def _needs_curvature(activation):
+    if activation == "identity":
+        return "activation='identity' has no curvature"
+    return None
+
+
+class ContractionOfOneLayer:
+    """The contraction of one layer and its gradient, written out.
+
+    With w²_j = Σ_i W_ij² and sums over the rows of a batch, the value is
+    Σ_j w²_j Σ_n s'(a_nj)², and its gradients are 2 s' ∘ s'' ∘ w² by a, and
+    2 W ∘ Σ_n s'² by W.
+
+    Parameters
+    ----------
+    activation : Activation
+    weight : Tensor of shape (n_features, n_hidden)
+        W, read anew at every call.
+    batch_size : int
+        The largest number of rows in a batch.
+    """
+
+    def __init__(self, activation, weight, batch_size):
+        self.activation = activation
+        self.weight = weight
+        self._squares = torch.empty_like(weight)
+        self._norms, self._sums = (weight.new_empty(weight.shape[1]) for _ in range(2))
+        self._buffer = weight.new_empty(batch_size, weight.shape[1])
+
+    def __call__(self, a, h, d, scale, delta, d_weight):
+        """Return the value; add ``scale`` times its gradients to two tensors.
+
+        Parameters
+        ----------
+        a, h, d : Tensor of shape (n_samples, n_hidden)
+            Pre-activations, s(a) and s'(a).
+        scale : float
+            At 0 the two tensors stay as they are.
+        delta : Tensor of shape (n_samples, n_hidden)
+            Of the gradient by a, what s'(a) is yet to be multiplied by.
+        d_weight : Tensor of shape (n_hidden,)
+            Of the gradient by W, the factors of its columns.
+        """
+        torch.mul(self.weight, self.weight, out=self._squares)
+        norms = torch.sum(self._squares, dim=0, out=self._norms)
+        buffer = self._buffer[: len(a)]
+        if scale > 0:
+            self.activation.second_derivative(a, h, d, out=buffer)
+            delta.addcmul_(buffer, norms, value=2 * scale)
+        torch.sum(torch.mul(d, d, out=buffer), dim=0, out=self._sums)
+        if scale > 0:
+            d_weight.add_(self._sums, alpha=2 * scale)
+        return dot(self._sums, norms)
+
+
+PENALTIES = {
+    "contraction": Penalty(
+        "lam", _contraction, monitored=True, closed_form=ContractionOfOneLayer
+    ),
+    "curvature": Penalty(
+        "gamma", _curvature, options=("sigma",), requires=_needs_curvature
+    ),
+}
+
+# Whether it is an option, or else a weight, by the name of each parameter.
+PARAMETERS = {
+    name: name != penalty.weight
+    for penalty in PENALTIES.values()
+    for name in (penalty.weight, *penalty.options)
+}
+
+
+def weighted(settings):
+    """Return the names of the penalties whose weights in ``settings`` aren't 0."""
+    return [name for name, p in PENALTIES.items() if settings.get(p.weight, 0) > 0]
+
+
+def reported(settings):
+    """Return the names of the penalties that are computed with these settings."""
+    names = weighted(settings)
+    return [name for name, p in PENALTIES.items() if p.monitored or name in names]
+
+
+def check_penalties(settings, activation):
+    """Raise ValueError if a penalty in use makes no sense with an activation."""
+    for name in weighted(settings):
+        penalty = PENALTIES[name]
+        reason = penalty.requires and penalty.requires(activation)
+        if reason:
+            raise ValueError(
+                f"{penalty.weight} must be 0 here, as {reason}. Got "
+                f"{settings[penalty.weight]!r} instead."
+            )

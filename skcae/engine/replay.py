@@ -9,33 +9,35 @@ import threading
 import weakref
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 
 import torch
 
-# A recording takes as long as some tens of calls, which it then saves.
+# To record takes as long as some tens of calls, so that few calls aren't worth it.
 _N_CALLS_BEFORE = 20
 
 # Only one recording may be under way, and no replay beside it.
 _lock = threading.RLock()
 
-# Streams to record on, by device: those that no recordings have been made on which are
-# still in use. PyTorch keeps memory for each stream, and older recordings of the same
-# stream may lose theirs with the first of them that is deleted.
+# Streams to record on, by device. No recording that was made on them is still in use:
+# when one of a stream's recordings is deleted, older ones may lose their memory.
+# Streams are used again because PyTorch keeps memory for each.
 _idle_streams = {}
 
 
 def replayed(function, device, generators=()):
     """Return a function that does on the device what ``function`` does.
 
-    On a GPU its work is recorded after some calls with the same tensors, by address and
-    shape, and replayed from then on. On other devices it is ``function`` itself.
+    On a GPU the work is recorded after some calls with the same tensors (the same
+    addresses and shapes), and replayed from then on. On other devices the result is
+    ``function`` itself.
 
     Parameters
     ----------
     function : callable
-        Takes tensors, or a named tuple of some. It always does the same with them and
-        with other memory that it owns, never waits for the device, and returns an
-        iterable of tensors. They may be overwritten by the next call.
+        Takes tensors, or a named tuple of some, and returns an iterable of tensors,
+        which the next call may overwrite. It must do the same operations in each call,
+        on these tensors and on memory that it owns, and never wait for the device.
     device : torch.device
     generators : sequence of torch.Generator, default=()
         Those that ``function`` draws from, all on ``device``.
@@ -72,7 +74,8 @@ class _Replayed:
 
     def _recorded(self, args):
         """Record the work; return the graph and the tensors that it will write."""
-        # The stream is entered apart: if recording fails, PyTorch doesn't leave it.
+        # `torch.cuda.graph` enters the stream too, but doesn't leave it if recording
+        # fails.
         with (
             _lock,
             torch.cuda.device(self._device),
@@ -89,14 +92,18 @@ class _Replayed:
                 capture_error_mode="thread_local",
             ):
                 results = tuple(self._function(*args))
-            # The generators were reset on this stream; a replay is on another.
+            # The generators were reset on this stream. A replay runs on another stream,
+            # and must not start before.
             self._stream.synchronize()
         return graph, results
 
 
 @contextmanager
 def _no_garbage_collection():
-    """Deleting another recording would spoil the one that is being made."""
+    """Return a context in which no other recording is deleted by garbage collection.
+
+    Deleting one would spoil the recording that is being made.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -111,5 +118,7 @@ def _places(args):
     for arg in args:
         if isinstance(arg, torch.Tensor):
             yield arg.data_ptr(), arg.shape
+        elif is_dataclass(arg):
+            yield from _places(vars(arg).values())
         elif isinstance(arg, tuple):
             yield from _places(arg)

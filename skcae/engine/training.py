@@ -1,4 +1,4 @@
-"""The training loop: a generator that yields one report per epoch."""
+"""The training loop, one epoch at a time, and what an autoencoder needs for it."""
 
 import math
 from typing import NamedTuple
@@ -6,22 +6,18 @@ from typing import NamedTuple
 import torch
 
 from .activations import ACTIVATIONS
-from .batches import (
-    ShuffledBatches,
-    as_tensor,
-    block_rows,
-    row_blocks,
-    variance_of_rounding,
-)
+from .batches import ShuffledBatches
 from .corruption import make_corruption
 from .device import PRECISIONS, isolated, make_generator, threads_for
 from .distributed import ALONE
 from .losses import LOSSES
 from .network import Parameters, decode, encode, initialise
-from .objective import make_gradient, objective
+from .objective import Terms, make_gradient, objective
 from .optimizer import OPTIMIZERS
-from .penalties import entries_per_row
+from .penalties import PENALTIES, entries_per_row, reported
+from .reconstruction import needs_no_reconstruction
 from .replay import replayed
+from .rows import as_rows, as_tensor, block_rows, variance_of_rounding
 
 # Of data that don't vary, sums of losses differ by no more than this part of them.
 _NO_SPREAD = 1e-5
@@ -32,96 +28,15 @@ class EpochReport(NamedTuple):
 
     Attributes
     ----------
-    reconstruction : float
-        Reconstruction loss, summed over features.
-    contraction : float
-        ‖J‖²_F of the encoder.
-    curvature : float
-        E ‖J(x) - J(x + ε)‖²_F of the encoder; 0 where it has no weight.
+    terms : dict of str to float
+        The terms of the objective that are computed, by name, without their weights.
     objective : float
-        reconstruction + lam · contraction + gamma · curvature, plus alpha times the sum
-        of squared weights at the end of the epoch.
+        The weighted sum of the terms, plus alpha times the sum of squared weights at
+        the end of the epoch.
     """
 
-    reconstruction: float
-    contraction: float
-    curvature: float
+    terms: dict
     objective: float
-
-
-@isolated
-def _train_one_epoch(
-    evaluate, gradient, optimizer, batches, report_type, group, n_samples
-):
-    sums = []
-    with threads_for(gradient.work):
-        for terms in group.steps(evaluate, gradient, batches):
-            sums.append(terms)
-            optimizer.step()
-    last = torch.stack([gradient.weight_decay(), gradient.flat.sum()]).to(sums[0])
-    totals = torch.cat([torch.stack(sums).sum(dim=0), last])
-    # Unlike machines round differently: nothing may drift, and what is decided by the
-    # report has to be the same everywhere.
-    group.copy_(gradient.flat, totals)
-    # The one place of an epoch where values are read back from the device.
-    *terms, decay, parameters = totals.tolist()
-    terms = [term / n_samples for term in terms]
-    report = report_type(*terms, gradient.total(terms) + decay)
-    if not math.isfinite(report.objective + parameters):
-        raise FloatingPointError(
-            f"the objective is {report.objective} and the parameters' sum {parameters}"
-        )
-    return report
-
-
-def train(
-    gradient,
-    optimizer,
-    batches,
-    corrupt,
-    report_type=EpochReport,
-    group=ALONE,
-    generators=(),
-):
-    """Minimise the objective by mini-batch steps.
-
-    Parameters
-    ----------
-    gradient : FlatGradient
-    optimizer : Adam or Muon
-        On ``gradient.flat`` and ``gradient.gradient``.
-    batches : iterable
-        One epoch per iteration, with an attribute ``n_samples`` (and ``n_batches``,
-        where there are several processes). A batch is what the gradient takes as the
-        target.
-    corrupt : callable
-        ``corrupt(batch)`` is what the network sees: its input.
-    report_type : type, default=EpochReport
-        A named tuple of the gradient's terms and "objective".
-    group : OneProcess or ManyProcesses, default=ALONE
-        Who trains together, each with batches of its own.
-    generators : sequence of torch.Generator, default=()
-        Those from which the gradient and ``corrupt`` draw.
-
-    Yields
-    ------
-    report : report_type
-        After each epoch, without end. Between two of them the caller may read or set
-        the parameters (``gradient.flat``) and the learning rate.
-
-    Raises
-    ------
-    FloatingPointError
-        If the objective or a parameter became infinite or NaN.
-    """
-    evaluate = replayed(
-        lambda batch: gradient(corrupt(batch), batch), gradient.flat.device, generators
-    )
-    n_samples = sum(group.gather(batches.n_samples))
-    while True:
-        yield _train_one_epoch(
-            evaluate, gradient, optimizer, batches, report_type, group, n_samples
-        )
 
 
 def check_weights(dtype, **weights):
@@ -132,13 +47,80 @@ def check_weights(dtype, **weights):
 
 
 class TrainingRun:
-    """What every training run can do.
+    """Parameters, gradient, optimiser and batches of a training that runs.
 
-    It has an ``architecture``, ``batches``, a ``gradient``, an ``optimizer``, the
-    initial ``learning_rate`` and the ``group`` of the processes that train together.
+    A subclass sets the attributes ``architecture``, ``batches``, ``gradient``,
+    ``optimizer``, the initial ``learning_rate``, ``_corrupt``, and calls `_record`.
+
+    Attributes
+    ----------
+    group : OneProcess or ManyProcesses
+        The processes that train together, each with batches of its own.
+    constant : float
+        The mean over all rows of the part of the first term that the gradient leaves
+        out; see `FlatGradient`.
     """
 
     group = ALONE
+    constant = 0.0
+
+    def _record(self, names, generators):
+        """Get ready to run epochs.
+
+        Parameters
+        ----------
+        names : sequence of str or None
+            Of the gradient's terms; None for those that aren't reported.
+        generators : sequence of torch.Generator
+            Those from which a step draws.
+        """
+
+        def evaluate(batch):
+            x = self._corrupt(batch.x)
+            target = batch.x if batch.target is None else batch.target
+            return self.gradient(x, target, batch.weights, batch.tangents)
+
+        self._names = names
+        self._evaluate = replayed(evaluate, self.gradient.flat.device, generators)
+        self._n_samples = sum(self.group.gather(self.batches.n_samples))
+
+    @isolated
+    def epoch(self):
+        """Make a step on each batch of one epoch; return its `EpochReport`.
+
+        Between two epochs the caller may read or set the parameters
+        (``gradient.flat``) and the learning rate.
+
+        Raises
+        ------
+        FloatingPointError
+            If the objective or a parameter became infinite or NaN.
+        """
+        gradient, group = self.gradient, self.group
+        sums = []
+        with threads_for(gradient.work):
+            for terms in group.steps(self._evaluate, gradient, self.batches):
+                sums.append(terms)
+                self.optimizer.step()
+        last = torch.stack([gradient.weight_decay(), gradient.flat.sum()]).to(sums[0])
+        totals = torch.cat([torch.stack(sums).sum(dim=0), last])
+        # Machines round differently. Copying rank 0's values keeps the replicas, and
+        # all that is decided by the report, identical.
+        group.copy_(gradient.flat, totals)
+        # The one place of an epoch where values are read back from the device.
+        *terms, decay, parameters = totals.tolist()
+        terms = [term / self._n_samples for term in terms]
+        terms[0] += self.constant
+        objective = gradient.total(terms) + decay
+        if not math.isfinite(objective + parameters):
+            raise FloatingPointError(
+                f"the objective is {objective} and the parameters' sum {parameters}"
+            )
+        named = zip(self._names, terms, strict=True)
+        return EpochReport({name: t for name, t in named if name}, objective)
+
+    def share_generators(self):
+        """Let the other ranks know what this one needs to go on; call it each epoch."""
 
     def scale_learning_rate(self, factor):
         """Set the learning rate to ``factor`` times the initial one."""
@@ -185,18 +167,26 @@ class TrainingRun:
         )
 
 
+def _scatter(rows, centre):
+    """Return Σ_n ‖x_n − centre‖² over all rows, a float."""
+    total = 0.0
+    n_rows = block_rows(rows.shape[1])
+    for _, block in rows.tensors(n_rows, centre.dtype, centre.device):
+        total += torch.linalg.vector_norm(block - centre).double().square().item()
+    return total
+
+
 class Trainer(TrainingRun):
     """Parameters, gradient, optimiser and batches of an autoencoder's training.
 
     Parameters
     ----------
     architecture : Architecture
-    X : ndarray, CSR array or RowSubset of shape (n_samples, n_features)
+    X : ndarray, CSR array or Rows of shape (n_samples, n_features)
         The rows of this process.
     arrays : Parameters of ndarray, default=None
         Where training starts; None draws parameters by `initialise`.
     loss : str
-    lam : float
     learning_rate : float
     batch_size : int
         Number of rows of a step, of all processes together.
@@ -211,8 +201,8 @@ class Trainer(TrainingRun):
     corruption : str, default=None
         A key of ``CORRUPTIONS``: what is done to the input while training.
     corruption_level : float, default=0.0
-    alpha, gamma, sigma, n_projections
-        As in `ClosedFormGradient` and `objective`.
+    alpha, n_projections, **settings
+        As in `FlatGradient` and `objective`.
     group : OneProcess or ManyProcesses, default=ALONE
         Who trains together. All ranks make and use their trainers alike.
 
@@ -224,7 +214,7 @@ class Trainer(TrainingRun):
     Raises
     ------
     FloatingPointError
-        If ``lam`` or the data are too large to compute initial parameters from.
+        If a weight or the data are too large to compute initial parameters from.
     """
 
     @isolated
@@ -235,7 +225,6 @@ class Trainer(TrainingRun):
         arrays=None,
         *,
         loss,
-        lam,
         learning_rate,
         batch_size,
         precision,
@@ -245,10 +234,9 @@ class Trainer(TrainingRun):
         corruption=None,
         corruption_level=0.0,
         alpha=0.0,
-        gamma=0.0,
-        sigma=0.0,
         n_projections=None,
         group=ALONE,
+        **settings,
     ):
         self.architecture = architecture
         self.loss = loss
@@ -261,27 +249,31 @@ class Trainer(TrainingRun):
             self._draws = make_generator(0, device)  # seeded in each epoch
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
-        check_weights(wide, lam=lam, gamma=gamma, alpha=alpha)
+        rows = as_rows(X)
+        weights = {p.weight: settings.get(p.weight, 0) for p in PENALTIES.values()}
+        check_weights(wide, alpha=alpha, **weights)
         self.batches = ShuffledBatches(
-            X,
+            rows,
             batch_size=batch_size,
             dtype=dtype,
             device=device,
             generator=self.generator,
-            n_batches=group.n_batches(X.shape[0], batch_size),
+            n_batches=group.n_batches(len(rows), batch_size),
         )
-        share = X.shape[0] / sum(group.gather(X.shape[0]))
+        n_samples = sum(group.gather(len(rows)))
+        share = len(rows) / n_samples
         # Rounding decides on directions in which the data don't vary, and so does the
         # number of threads; the start isn't to depend on that.
         with threads_for(0):
-            rows = self.batches.evenly_spaced(math.ceil(1000 * share))
-            rows = group.pool(rows.to(wide))
-            self.variance = rows.var(dim=0, correction=0).sum().item()
-            self.mean_square = rows.square().sum(dim=1).mean().item()
+            some = self._rounded(rows.evenly_spaced(math.ceil(1000 * share)))
+            some = group.pool(some.to(wide))
+            self.variance = some.var(dim=0, correction=0).sum().item()
+            self.mean_square = some.square().sum(dim=1).mean().item()
             if arrays is None:
                 # Enough rows to estimate as many directions as there are units.
                 n_rows = max(1000, 4 * max(architecture.sizes[1:]))
-                sample = self.batches.sample(math.ceil(n_rows * share))
+                n_rows = math.ceil(n_rows * share)
+                sample = self._rounded(rows.sample(n_rows, self.generator))
                 sample = group.pool(sample.to(wide))
                 flat = initialise(architecture, sample, self.generator)
                 if not torch.isfinite(flat.sum()):
@@ -289,42 +281,48 @@ class Trainer(TrainingRun):
             else:
                 flat = self._flatten(arrays).to(device, wide)
         group.copy_(flat)
+        self.settings = {"loss": loss, "n_projections": n_projections, **settings}
+        centre = some.mean(dim=0)
+        corrupts = corruption is not None
+        size = self.batches.batch_size
+        # All processes have to leave the same out of the loss.
+        is_relative = needs_no_reconstruction(architecture, loss, dtype, size, corrupts)
+        is_relative = all(group.gather(is_relative))
         self.gradient = make_gradient(
             architecture,
             flat,
-            loss=loss,
-            lam=lam,
-            batch_size=self.batches.batch_size,
+            batch_size=size,
             dtype=dtype,
             alpha=alpha,
-            gamma=gamma,
-            sigma=sigma,
-            n_projections=n_projections,
             generator=self._draws,
+            centre=centre if is_relative else None,
+            corrupts=corrupts,
+            **self.settings,
         )
+        if self.gradient.is_relative:
+            self.constant = sum(group.gather(_scatter(rows, centre))) / n_samples
         self.optimizer = OPTIMIZERS[optimizer](
             architecture, flat, self.gradient.gradient, learning_rate, dtype
         )
         self._corrupt = self._corruption(corruption, corruption_level, self._draws)
+        known = ["reconstruction", *reported(settings)]
+        names = [name if name in known else None for name in Terms._fields]
+        self._record(names, [self._draws])
 
-    def epochs(self):
-        """Return the endless generator of `EpochReport`; see `train`."""
-        epochs = train(
-            self.gradient,
-            self.optimizer,
-            self.batches,
-            self._corrupt,
-            group=self.group,
-            generators=[self._draws],
-        )
-        while True:
-            if self._draws is not self.generator:
-                # So that the state of the one between epochs is that of both, and the
-                # order of the rows is that of the CPU where nothing is drawn in steps.
-                ahead = make_generator(0).set_state(self.generator.get_state())
-                seed = torch.randint(2**62, (), generator=ahead, device="cpu")
-                self._draws.manual_seed(seed.item())
-            yield next(epochs)
+    def _rounded(self, rows):
+        """Return a copy of dense rows as training sees them."""
+        batches = self.batches
+        return as_tensor(rows).to(batches.dtype, copy=True).to(batches.device)
+
+    def epoch(self):
+        """Make a step on each batch of one epoch; see `TrainingRun.epoch`."""
+        if self._draws is not self.generator:
+            # So that the state of the one between epochs is that of both, and the
+            # order of the rows is that of the CPU where nothing is drawn in steps.
+            ahead = make_generator(0).set_state(self.generator.get_state())
+            seed = torch.randint(2**62, (), generator=ahead, device="cpu")
+            self._draws.manual_seed(seed.item())
+        return super().epoch()
 
     @isolated
     def mean_objective(self, X):
@@ -335,24 +333,24 @@ class Trainer(TrainingRun):
         Whatever is random is the same each time. Raises FloatingPointError if it is
         infinite or NaN.
         """
+        rows = as_rows(X)
         flat = self.gradient.flat
         parameters = self.architecture.view(flat)
         generator = make_generator(0, flat.device)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
         n_rows = block_rows(entries_per_row(self.architecture))
-        blocks = row_blocks(X, dtype=flat.dtype, device=flat.device, n_rows=n_rows)
         with threads_for(self.gradient.work):
-            for _, x in blocks:
+            for _, x in rows.tensors(n_rows, flat.dtype, flat.device):
                 terms = objective(
                     self.architecture,
                     parameters,
                     self._corrupt(x, torch.empty_like(x), generator),
                     x,
                     generator=generator,
-                    **self.gradient.settings,
+                    **self.settings,
                 )
                 total += self.gradient.total(terms).sum()
-        own = total.item(), X.shape[0], self.gradient.weight_decay().item()
+        own = total.item(), len(rows), self.gradient.weight_decay().item()
         totals, sizes, decays = zip(*self.group.gather(own), strict=True)
         mean = sum(totals) / sum(sizes) + decays[0]
         if not math.isfinite(mean):
@@ -360,7 +358,7 @@ class Trainer(TrainingRun):
         return mean
 
     @isolated
-    def explained(self, arrays):
+    def explained(self, arrays, X):
         """Return the part of the variation of the data that the model explains.
 
         It is 1 where the mean loss of 100 to 1000 rows of this process is that of a
@@ -371,10 +369,12 @@ class Trainer(TrainingRun):
         ----------
         arrays : Parameters of ndarray
             The model.
+        X : ndarray, CSR array or Rows of shape (n_samples, n_features)
+            The rows that it was trained on.
         """
         loss, output = LOSSES[self.loss], self.architecture.output_activation
         n_rows = min(1000, max(100, block_rows(self.architecture.sizes[0])))
-        rows = self.batches.evenly_spaced(n_rows).to(self.gradient.flat)
+        rows = self._rounded(as_rows(X).evenly_spaced(n_rows)).to(self.gradient.flat)
         parameters = self.architecture.view(self.snapshot(arrays))
         _, activations = encode(self.architecture, parameters, rows)
         z = decode(self.architecture, parameters, activations[-1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skcae.engine import optimizer, products
+from skcae.engine import optimizer
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.optimizer import orthogonalize
 
@@ -123,23 +123,6 @@ def torch_setting(request):
 
 
 @pytest.fixture
-def each_product(monkeypatch):
-    """Return an iterator: during its turns one function is the fastest product."""
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip("PyTorch was built without oneDNN")
-    monkeypatch.setattr(products, "_ONEDNN_WORK", 0)
-    monkeypatch.setattr(products, "_ONEDNN_SIZE", 0)
-
-    def turns():
-        for product in (products.pytorch_product, products.onednn_product):
-            is_onednns = product is products.onednn_product
-            monkeypatch.setattr(products, "_has_slow_mkl", lambda slow=is_onednns: slow)
-            yield product
-
-    return turns()
-
-
-@pytest.fixture
 def muon_dtypes(monkeypatch):
     """Return the set of dtypes that Muon is asked to compute in, on layers of any size.
 
@@ -147,9 +130,9 @@ def muon_dtypes(monkeypatch):
     """
     dtypes = set()
 
-    def recorded(matrix, product, dtype):
+    def recorded(matrix, dtype):
         dtypes.add(dtype)
-        return orthogonalize(matrix, product, dtype)
+        return orthogonalize(matrix, dtype)
 
     monkeypatch.setattr(optimizer, "orthogonalize", recorded)
     monkeypatch.setattr(optimizer, "_NARROW_SIZE", 1)

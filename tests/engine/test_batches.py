@@ -9,19 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skcae.engine import batches as batches_module
-from skcae.engine.batches import (
-    RowSubset,
-    ShuffledBatches,
+from skcae.engine import rows as rows_module
+from skcae.engine.batches import ShuffledBatches
+from skcae.engine.device import make_generator
+from skcae.engine.rows import (
+    MappedRows,
+    Rows,
+    SparseRows,
     as_array,
+    as_rows,
     as_tensor,
     block_rows,
     detached,
     is_out_of_core,
     lost_in_rounding,
-    row_blocks,
-    take_rows,
 )
-from skcae.engine.device import make_generator
 
 CPU = torch.device("cpu")
 
@@ -39,7 +41,12 @@ def shuffled(X, *, batch_size=4, dtype=torch.float64, seed=0, **kwargs):
 
 def epoch(batches):
     """Return the batches of one epoch, copied: they share one buffer."""
-    return [batch.clone() for batch in batches]
+    return [batch.x.clone() for batch in batches]
+
+
+def in_blocks(X, n_rows, dtype=torch.float64):
+    """Return the rows, read in blocks of at most ``n_rows``."""
+    return torch.cat([block for _, block in as_rows(X).tensors(n_rows, dtype, CPU)])
 
 
 def numbered_rows(n_samples):
@@ -155,12 +162,12 @@ def test_every_memory_layout_is_read_without_a_warning(layout, source):
         warnings.simplefilter("error")
         batches = shuffled(X, dtype=torch.float64)
         rows = torch.cat(epoch(batches))
-        sample = batches.sample(10)
-        blocks = list(row_blocks(X, dtype=torch.float64, device=CPU, n_rows=4))
+        sample = as_rows(X).sample(10, make_generator(0))
+        blocks = in_blocks(X, 4)
         whole = as_tensor(X)
     np.testing.assert_array_equal(rows[rows[:, 0].argsort()], expected)
     np.testing.assert_array_equal(sample[sample[:, 0].argsort()], expected)
-    np.testing.assert_array_equal(torch.cat([t for _, t in blocks]), expected)
+    np.testing.assert_array_equal(blocks, expected)
     np.testing.assert_array_equal(whole, expected)
     np.testing.assert_array_equal(X, before)
 
@@ -172,9 +179,9 @@ def test_a_memory_map_is_read_without_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rows = torch.cat(epoch(shuffled(X)))
-        (block,) = row_blocks(X, dtype=torch.float64, device=CPU, n_rows=10)
+        block = in_blocks(X, 10)
     np.testing.assert_array_equal(rows[rows[:, 0].argsort()], expected)
-    np.testing.assert_array_equal(block[1], expected)
+    np.testing.assert_array_equal(block, expected)
 
 
 @pytest.mark.parametrize("source", ["u1", "f4", "f8"])
@@ -183,8 +190,7 @@ def test_writing_to_batches_leaves_the_source_alone(source):
     before = X.copy()
     batches = shuffled(X, dtype=torch.float64)
     for batch in batches:
-        batch.fill_(-1)
-    batches.sample(5).fill_(-1)
+        batch.x.fill_(-1)
     np.testing.assert_array_equal(X, before)
     rows = torch.cat(epoch(batches))
     np.testing.assert_array_equal(rows[rows[:, 0].argsort()], before)
@@ -193,7 +199,7 @@ def test_writing_to_batches_leaves_the_source_alone(source):
 @pytest.mark.parametrize("source", ["u1", "f8"])
 def test_batches_share_one_buffer(source):
     batches = shuffled(numbered_rows(10).astype(source))
-    assert len({batch.data_ptr() for _ in range(2) for batch in batches}) == 1
+    assert len({batch.x.data_ptr() for _ in range(2) for batch in batches}) == 1
 
 
 def test_writable_native_arrays_are_shared_and_others_copied():
@@ -211,9 +217,9 @@ def test_a_gpu_holds_the_rows_where_they_leave_half_of_its_memory(monkeypatch):
     gpu = torch.device("cuda")
     for free, expected in [(200, True), (199, False)]:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1))
-        assert batches_module._belongs_on(gpu, rows) is expected
-        assert not batches_module._belongs_on(gpu, scipy.sparse.csr_array(rows))
-    assert not batches_module._belongs_on(CPU, rows)
+        assert rows_module.belongs_on(gpu, rows) is expected
+    assert not rows_module.belongs_on(CPU, rows)
+    assert as_rows(scipy.sparse.csr_array(rows)).moved(torch.float32, gpu) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -222,15 +228,13 @@ def test_rows_on_the_device_come_in_the_same_order(source, dtype, monkeypatch):
     X = numbered_rows(11).astype(source)
     expected = shuffled(X, dtype=dtype)
     # The CPU stands for a GPU, with rows moved there in several blocks.
-    monkeypatch.setattr(batches_module, "_belongs_on", lambda device, X: True)
-    monkeypatch.setattr(batches_module, "_BLOCK_ENTRIES", 8)
+    monkeypatch.setattr(rows_module, "belongs_on", lambda device, X: True)
+    monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", 8)
     moved = shuffled(X, dtype=dtype)
-    assert torch.is_tensor(moved._rows)
+    assert torch.is_tensor(moved._source)
     for _ in range(2):
         for a, b in zip(epoch(expected), epoch(moved), strict=True):
             assert torch.equal(a, b)
-    assert torch.equal(expected.sample(5), moved.sample(5))
-    assert torch.equal(expected.evenly_spaced(3), moved.evenly_spaced(3))
 
 
 # Sparse rows
@@ -252,13 +256,12 @@ def test_sparse_rows_give_the_batches_of_dense_ones(source, dtype, index, kind, 
         for a, b in zip(*map(epoch, batches), strict=True):
             assert a.dtype == b.dtype == dtype
             assert torch.equal(a, b)
-    assert torch.equal(*[b.sample(5) for b in batches])
-    assert torch.equal(*[b.evenly_spaced(4) for b in batches])
-    blocks = [
-        [t for _, t in row_blocks(rows, dtype=dtype, device=CPU, n_rows=5)]
-        for rows in (X, sparse)
-    ]
-    assert torch.equal(*map(torch.cat, blocks))
+    kinds = as_rows(X), as_rows(sparse)
+    np.testing.assert_array_equal(*[k.sample(5, make_generator(1)) for k in kinds])
+    np.testing.assert_array_equal(*[k.evenly_spaced(4) for k in kinds])
+    np.testing.assert_array_equal(*[k.take(np.array([3, 1]))[:] for k in kinds])
+    assert torch.equal(*[in_blocks(k, 5, dtype) for k in kinds])
+    assert kinds[0].extremes() == kinds[1].extremes()
 
 
 def test_sparse_rows_that_name_an_entry_twice_have_the_sum():
@@ -284,11 +287,15 @@ def map_rows_of(tmp_path):
     return map_rows
 
 
+PLACE = batches_module._PLACE_BYTES
+
+
 @pytest.fixture
 def small_windows(monkeypatch):
-    """Make windows of 96 bytes, of three runs of 32."""
-    monkeypatch.setattr(batches_module, "_WINDOW_BYTES", 96)
+    """Make maps of more than 96 bytes large, in windows of three runs of two rows."""
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", 96)
     monkeypatch.setattr(batches_module, "_RUN_BYTES", 32)
+    monkeypatch.setattr(batches_module, "_PLACE_BYTES", 0)
 
 
 def test_large_memory_maps_are_out_of_core(map_rows_of, small_windows):
@@ -296,10 +303,13 @@ def test_large_memory_maps_are_out_of_core(map_rows_of, small_windows):
     mapped = map_rows_of(X)
     for view in [mapped, np.asarray(mapped), mapped[::-1].T, mapped.reshape(-1, 7)]:
         assert is_out_of_core(view)
-        assert is_out_of_core(RowSubset(view, np.arange(1)))
+        assert type(as_rows(view)) is MappedRows
     for array in [X, mapped.copy(), mapped[:6], mapped[[0] * 7], np.array(mapped)]:
         assert not is_out_of_core(array)
-    assert not is_out_of_core(scipy.sparse.csr_array(X))
+        assert type(as_rows(array)) is Rows
+    assert type(as_rows(scipy.sparse.csr_array(X))) is SparseRows
+    rows = as_rows(mapped)
+    assert as_rows(rows) is rows
 
 
 @settings(deadline=None, derandomize=True, database=None)
@@ -309,13 +319,13 @@ def test_large_memory_maps_are_out_of_core(map_rows_of, small_windows):
 def test_windows_lose_no_row_and_fill_all_batches(n_samples, batch_size, subset):
     expected = numbered_rows(n_samples)
     with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches_module, "_WINDOW_BYTES", 96)
+        patch.setattr(rows_module, "_WINDOW_BYTES", 96)
         patch.setattr(batches_module, "_RUN_BYTES", 32)
         X = np.memmap(file, dtype="f8", shape=expected.shape, mode="w+")
         X[:] = expected
         if subset:
             index = np.arange(0, n_samples, 3)
-            X, expected = RowSubset(X, index), expected[index]
+            X, expected = MappedRows(X, index), expected[index]
         batches = shuffled(X, batch_size=batch_size)
         parts = epoch(batches)
         rows = torch.cat(parts).numpy()
@@ -332,8 +342,9 @@ def test_windows_lose_no_row_and_fill_all_batches(n_samples, batch_size, subset)
 def test_windows_are_random_runs_in_random_order(source, map_rows_of, monkeypatch):
     X = numbered_rows(100).astype(source)
     row_bytes = X[0].nbytes
-    monkeypatch.setattr(batches_module, "_WINDOW_BYTES", 30 * row_bytes)
-    monkeypatch.setattr(batches_module, "_RUN_BYTES", 5 * row_bytes)
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", 30 * (row_bytes + PLACE))
+    monkeypatch.setattr(batches_module, "_RUN_BYTES", 5 * (row_bytes + PLACE))
+    monkeypatch.setattr(rows_module, "is_out_of_core", lambda X: True)
     batches = shuffled(map_rows_of(X), batch_size=10)
     orders = []
     for _ in range(3):
@@ -354,19 +365,21 @@ def test_windows_are_random_runs_in_random_order(source, map_rows_of, monkeypatc
 
 def test_rows_taken_from_a_memory_map(map_rows_of, small_windows):
     X = numbered_rows(30)  # of 16 bytes
-    mapped = map_rows_of(X)
-    for n_rows, kind in [(6, np.ndarray), (7, RowSubset)]:
+    mapped = as_rows(map_rows_of(X))
+    for n_rows, kind in [(6, Rows), (7, MappedRows)]:
         index = np.arange(n_rows) * 4
-        taken = take_rows(mapped, index)
-        assert isinstance(taken, kind)
+        taken = mapped.take(index)
+        assert type(taken) is kind
         np.testing.assert_array_equal(taken[:], X[index])
-        assert isinstance(take_rows(X, index), np.ndarray)
+        assert type(as_rows(X).take(index)) is Rows
+    again = taken.take(np.array([1, 3]))
+    np.testing.assert_array_equal(again[:], X[[4, 12]])
 
 
-def test_windows_of_short_rows(map_rows_of, small_windows, monkeypatch):
-    # No more than four rows, in runs of two.
-    monkeypatch.setattr(batches_module, "WINDOW_ROWS", 4)
-    monkeypatch.setattr(batches_module, "_RUN_ROWS", 2)
+def test_windows_of_short_rows_count_the_places_of_rows(map_rows_of, monkeypatch):
+    # Of rows of one byte the window has no more than there is memory for their order.
+    monkeypatch.setattr(rows_module, "_WINDOW_BYTES", 4 * (1 + PLACE))
+    monkeypatch.setattr(batches_module, "_RUN_BYTES", 2 * (1 + PLACE))
     batches = shuffled(map_rows_of(np.arange(100, dtype="u1")[:, None]), batch_size=4)
     order = torch.cat(epoch(batches))[:, 0].numpy().astype(int)
     assert sorted(order) == list(range(100))
@@ -377,6 +390,32 @@ def test_windows_of_short_rows(map_rows_of, small_windows, monkeypatch):
     assert len(batches._window) == 4
 
 
+@pytest.mark.parametrize("kind", ["array", "sparse", "map"])
+def test_a_split_holds_out_rows_at_random(kind, map_rows_of, small_windows):
+    X = numbered_rows(40)
+    convert = {"array": np.asarray, "sparse": scipy.sparse.csr_array}
+    rows = as_rows(convert.get(kind, map_rows_of)(X))
+    kept, held_out = rows.split(10, make_generator(0))
+    assert type(kept) is type(rows)
+    numbers = [part[:][:, 0] // 2 for part in (kept, held_out)]
+    assert [len(part) for part in numbers] == [30, 10]
+    assert sorted(np.concatenate(numbers)) == list(range(40))
+    assert np.ptp(numbers[1]) > 20
+    again = rows.split(10, make_generator(0))[1]
+    np.testing.assert_array_equal(again[:], held_out[:])
+    other = rows.split(10, make_generator(1))[1]
+    assert not np.array_equal(other[:], held_out[:])
+
+
+@pytest.mark.parametrize("convert", [np.asarray, scipy.sparse.csr_array])
+def test_rows_that_are_looked_at_together_are_bounded(convert, monkeypatch):
+    # Rows that are sparse in memory would be dense here.
+    monkeypatch.setattr(rows_module, "_SAMPLE_BYTES", 10 * 16)
+    rows = as_rows(convert(numbered_rows(100)))
+    assert len(rows.evenly_spaced(1000)) == 10
+    assert len(rows.sample(1000, make_generator(0))) == 10
+
+
 def test_memory_maps_that_fit_in_a_window_are_shuffled_as_arrays_are(map_rows_of):
     X = numbered_rows(30)
     for a, b in zip(epoch(shuffled(X)), epoch(shuffled(map_rows_of(X))), strict=True):
@@ -384,41 +423,22 @@ def test_memory_maps_that_fit_in_a_window_are_shuffled_as_arrays_are(map_rows_of
 
 
 def test_sample_of_a_large_memory_map(map_rows_of, small_windows):
-    X = numbered_rows(1000)
-    sample = shuffled(map_rows_of(X)).sample(50)[:, 0].tolist()
+    rows = as_rows(map_rows_of(numbered_rows(1000)))
+    sample = rows.sample(50, make_generator(0))[:, 0].tolist()
     assert 40 < len(set(sample)) == len(sample) <= 50
     assert np.ptp(sample) > 1000
-    assert len(shuffled(map_rows_of(X)).evenly_spaced(100)) == 91
+    assert len(rows.evenly_spaced(100)) == 91
 
 
-def test_a_subset_reads_its_rows():
+def test_some_rows_of_a_map():
     X = numbered_rows(10)
-    subset = RowSubset(X, np.array([1, 4, 5, 9]))
-    assert subset.shape == (4, 2)
-    assert subset.dtype == X.dtype
-    np.testing.assert_array_equal(subset[1:3], X[[4, 5]])
-    np.testing.assert_array_equal(subset[::3], X[[1, 9]])
-    blocks = list(row_blocks(subset, dtype=torch.float64, device=CPU, n_rows=3))
-    np.testing.assert_array_equal(torch.cat([t for _, t in blocks]), X[[1, 4, 5, 9]])
-
-
-@pytest.mark.parametrize("n_samples", [10, 11, 12])
-def test_a_subset_of_runs_reads_its_rows(n_samples):
-    X = numbered_rows(n_samples)
-    for index, expected in {
-        (0, 2): [0, 1, 2, 6, 7, 8],
-        (1, 3): [3, 4, 5, *range(9, n_samples)],
-        (3,): [*range(9, n_samples)],
-        (): [],
-    }.items():
-        subset = RowSubset(X, np.array(index, dtype=int), 3)
-        assert subset.shape == (len(expected), 2)
-        np.testing.assert_array_equal(subset[:], X[expected])
-        np.testing.assert_array_equal(subset[1:3], X[expected[1:3]])
-        np.testing.assert_array_equal(subset[::2], X[expected[::2]])
-        if expected:
-            last = np.array([len(expected) - 1])
-            np.testing.assert_array_equal(subset[last], X[expected[-1:]])
+    rows = MappedRows(X, np.array([1, 4, 5, 9]))
+    assert rows.shape == (4, 2)
+    assert rows.dtype == X.dtype
+    np.testing.assert_array_equal(rows[1:3], X[[4, 5]])
+    np.testing.assert_array_equal(rows[::3], X[[1, 9]])
+    np.testing.assert_array_equal(in_blocks(rows, 3), X[[1, 4, 5, 9]])
+    assert rows.extremes() == (2, 19)
 
 
 def test_tensors_become_arrays_and_nothing_else_does():
@@ -437,17 +457,16 @@ def test_tensors_become_arrays_and_nothing_else_does():
 
 def test_sample_draws_without_replacement():
     X = numbered_rows(20).astype("u1")
-    batches = shuffled(X, dtype=torch.float32)
-    sample = batches.sample(8)
+    rows, generator = as_rows(X), make_generator(0)
+    sample = rows.sample(8, generator)
     assert sample.shape == (8, 2)
-    assert sample.dtype == torch.float32
     first = sample[:, 0].tolist()
     assert len(set(first)) == 8
     assert set(first) <= set(X[:, 0].tolist())
     assert first != sorted(first)
-    # From the same stream of random numbers as the epochs: the next draw differs.
-    assert batches.sample(8)[:, 0].tolist() != first
-    assert len(batches.sample(100)) == 20
+    # From one stream of random numbers: the next draw differs.
+    assert rows.sample(8, generator)[:, 0].tolist() != first
+    assert len(rows.sample(100, generator)) == 20
 
 
 @pytest.mark.parametrize(
@@ -495,7 +514,7 @@ def test_nothing_is_lost_where_there_was_nothing():
 def test_row_blocks_cover_the_rows_in_order(n_samples, n_rows):
     X = numbered_rows(n_samples)
     start = 0
-    for rows, block in row_blocks(X, dtype=torch.float32, device=CPU, n_rows=n_rows):
+    for rows, block in as_rows(X).tensors(n_rows, torch.float32, CPU):
         assert rows.start == start
         assert 1 <= len(block) <= n_rows
         assert block.dtype == torch.float32
@@ -505,7 +524,7 @@ def test_row_blocks_cover_the_rows_in_order(n_samples, n_rows):
 
 
 def test_block_rows_bounds_the_entries(monkeypatch):
-    monkeypatch.setattr(batches_module, "_BLOCK_ENTRIES", 100)
+    monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", 100)
     assert block_rows(10) == 10
     assert block_rows(30) == 3
     # A row that is too long on its own still has to be computed.

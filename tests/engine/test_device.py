@@ -34,6 +34,14 @@ def test_cpu_is_always_there():
     assert resolve_device("cpu:0").type == "cpu"
 
 
+def test_a_device_of_pytorch_is_a_device(no_accelerator):
+    assert resolve_device(torch.device("cpu")) == torch.device("cpu")
+    with pytest.raises(ValueError, match="device='cuda:1' is not available"):
+        resolve_device(torch.device("cuda:1"))
+    with pytest.raises(ValueError, match=r"or one of torch.device.* Got .*meta"):
+        resolve_device(torch.device("meta"))
+
+
 def test_auto_without_cuda_is_the_cpu(no_accelerator):
     assert resolve_device("auto") == torch.device("cpu")
 

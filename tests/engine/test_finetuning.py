@@ -1,5 +1,6 @@
-import itertools
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,20 +8,21 @@ import torch
 
 from skcae.engine import batches as batches_module
 from skcae.engine import finetuning
+from skcae.engine import rows as rows_module
 from skcae.engine.activations import ACTIVATIONS
-from skcae.engine.batches import is_out_of_core, take_rows
+from skcae.engine.batches import Batch, ShuffledBatches
 from skcae.engine.corruption import CORRUPTIONS
 from skcae.engine.device import PRECISIONS, make_generator
 from skcae.engine.finetuning import (
-    AutogradGradient,
     ClassifierArchitecture,
-    ClosedFormGradient,
+    CrossEntropyGradient,
     FineTuner,
-    LabelledBatch,
-    LabelledBatches,
+    classifier_objective,
 )
 from skcae.engine.network import encode
+from skcae.engine.objective import AutogradGradient
 from skcae.engine.optimizer import OPTIMIZERS
+from skcae.engine.rows import as_rows
 
 CPU = torch.device("cpu")
 DEPTHS = [(6, 4, 3), (6, 5, 4, 3), (6, 5, 7, 4, 2)]
@@ -40,15 +42,27 @@ def make_batch(rng):
         return (
             architecture,
             flat,
-            LabelledBatch(
+            Batch(
                 torch.tensor(rng.normal(size=(n_samples, sizes[0]))),
-                torch.tensor(rng.integers(sizes[-1], size=(n_samples, 1))),
-                torch.tensor(rng.uniform(0.1, 2, size=(n_samples, 1))),
+                torch.tensor(rng.integers(sizes[-1], size=n_samples)),
+                torch.tensor(rng.uniform(0.1, 2, size=n_samples)),
                 torch.tensor(tangents) if n_tangents else None,
             ),
         )
 
     return make
+
+
+def automatic(architecture, flat, tangent_weight=0.0, generator=None, **kwargs):
+    """The gradient by autograd."""
+    function = partial(classifier_objective, generator=generator)
+    return AutogradGradient(architecture, flat, [tangent_weight], function, **kwargs)
+
+
+def columns(batch, rows=slice(None)):
+    """The columns of a batch, or of some of its rows."""
+    values = batch.x, batch.target, batch.weights, batch.tangents
+    return [None if value is None else value[rows] for value in values]
 
 
 def output(architecture, parameters, x):
@@ -112,12 +126,17 @@ def test_probabilities_and_logits(sizes, activation, make_batch):
 def test_terms_are_those_of_the_formulas(sizes, activation, make_batch):
     architecture, flat, batch = make_batch(sizes, activation)
     parameters = architecture.view(flat)
-    cross_entropy, tangent = finetuning.objective(
-        architecture, parameters, batch, make_generator(0)
+    cross_entropy, tangent = classifier_objective(
+        architecture,
+        parameters,
+        batch.x,
+        batch.target,
+        batch.tangents,
+        make_generator(0),
     )
     expected = -output(architecture, parameters, batch.x).log()
     torch.testing.assert_close(
-        cross_entropy, expected.gather(1, batch.labels)[:, 0], rtol=1e-10, atol=1e-10
+        cross_entropy, expected[range(7), batch.target], rtol=1e-10, atol=1e-10
     )
     torch.testing.assert_close(
         tangent,
@@ -135,12 +154,12 @@ def test_closed_form_is_autograd(sizes, activation, alpha, make_batch):
     settings = {"batch_size": 10, "dtype": torch.float64, "alpha": alpha}
     gradients = [
         kind(architecture, flat, **settings)
-        for kind in (ClosedFormGradient, AutogradGradient)
+        for kind in (CrossEntropyGradient, automatic)
     ]
     for n_samples in (7, 3):
-        part = LabelledBatch(*(t[:n_samples] for t in batch[:3]))
-        closed, automatic = (gradient(part.x, part) for gradient in gradients)
-        torch.testing.assert_close(closed, automatic, rtol=1e-12, atol=1e-14)
+        part = columns(batch, slice(n_samples))
+        closed, expected = (gradient(*part) for gradient in gradients)
+        torch.testing.assert_close(closed, expected, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(
             *(gradient.gradient for gradient in gradients), rtol=1e-11, atol=1e-13
         )
@@ -150,7 +169,7 @@ def test_closed_form_is_autograd(sizes, activation, alpha, make_batch):
 @pytest.mark.parametrize("tangent_weight", [0.0, 2.0])
 def test_gradient_of_the_written_out_objective(activation, tangent_weight, make_batch):
     architecture, flat, batch = make_batch((6, 5, 4, 3), activation)
-    gradient = AutogradGradient(
+    gradient = automatic(
         architecture,
         flat,
         tangent_weight=tangent_weight,
@@ -159,13 +178,13 @@ def test_gradient_of_the_written_out_objective(activation, tangent_weight, make_
         batch_size=7,
         dtype=torch.float64,
     )
-    terms = gradient(batch.x, batch)
+    terms = gradient(*columns(batch))
     leaf = flat.clone().requires_grad_()
     parameters = architecture.view(leaf)
     losses = -output(architecture, parameters, batch.x).log()
-    losses = losses.gather(1, batch.labels)[:, 0]
+    losses = losses[range(7), batch.target]
     tangent = materialised_penalty(architecture, parameters, batch)
-    weights = batch.weights[:, 0]
+    weights = batch.weights
     data = (weights * (losses + tangent_weight * tangent)).mean()
     decay = 0.1 * leaf[: architecture.n_weights()].square().sum()
     (expected,) = torch.autograd.grad(data + decay, leaf)
@@ -228,13 +247,16 @@ def test_estimates_are_unbiased(scale, make_batch):
     architecture, flat, batch = make_batch((6, 4, 5), n_samples=1)
     architecture.view(flat).decoder_weights[0].mul_(scale)
     n_draws = 5000
-    draws = LabelledBatch(*(t.expand(n_draws, *t.shape[1:]) for t in batch))
+    x, target, _, tangents = columns(batch)
+    x, target, tangents = (
+        t.expand(n_draws, *t.shape[1:]) for t in (x, target, tangents)
+    )
     leaf = flat.clone().requires_grad_()
     parameters = architecture.view(leaf)
     penalty = materialised_penalty(architecture, parameters, batch)[0]
     (expected,) = torch.autograd.grad(penalty, leaf)
-    estimates = finetuning.objective(
-        architecture, parameters, draws, make_generator(0)
+    estimates = classifier_objective(
+        architecture, parameters, x, target, tangents, make_generator(0)
     ).tangent
     assert estimates.std() > 1e-3 * penalty
     error = estimates.std() / math.sqrt(n_draws)
@@ -276,7 +298,7 @@ def test_saturated_probabilities_have_no_penalty(n_classes, make_batch):
     o = finetuning.probabilities(architecture, architecture.view(flat), batch.x)
     assert (o[:, 0] == 1).all()
     assert finetuning.draw_class_probes(o, make_generator(0)).isfinite().all()
-    gradient = AutogradGradient(
+    gradient = automatic(
         architecture,
         flat,
         tangent_weight=1.0,
@@ -284,8 +306,8 @@ def test_saturated_probabilities_have_no_penalty(n_classes, make_batch):
         batch_size=7,
         dtype=torch.float64,
     )
-    batch = batch._replace(labels=torch.zeros_like(batch.labels))
-    assert gradient(batch.x, batch).tangent == 0
+    batch = replace(batch, target=torch.zeros_like(batch.target))
+    assert gradient(*columns(batch)).tangent == 0
     assert not gradient.gradient.any()
 
 
@@ -312,7 +334,7 @@ def test_tangent_penalty_costs_no_jacobian(make_batch):
     assert max(sizes) == 7 * 2 * 50
 
 
-@pytest.mark.parametrize("kind", [ClosedFormGradient, AutogradGradient])
+@pytest.mark.parametrize("kind", [CrossEntropyGradient, automatic])
 def test_bfloat16_keeps_losses_and_weights_in_float32(kind, make_batch):
     # In a network of small integers bfloat16 is exact, but for the softmax.
     architecture, flat, batch = make_batch((6, 4, 3), "identity", n_tangents=0)
@@ -320,10 +342,10 @@ def test_bfloat16_keeps_losses_and_weights_in_float32(kind, make_batch):
     x, weights = batch.x.round(), batch.weights.float()
     z = finetuning.logits(architecture, architecture.view(flat.double()), x)
     assert z.abs().max() < 256
-    losses = -torch.log_softmax(z, 1).gather(1, batch.labels)
+    losses = -torch.log_softmax(z, 1)[range(7), batch.target]
     gradient = kind(architecture, flat, batch_size=7, dtype=torch.bfloat16)
     x = x.bfloat16()
-    terms = gradient(x, LabelledBatch(x, batch.labels, weights))
+    terms = gradient(x, batch.target, weights)
     torch.testing.assert_close(
         terms[0].item(), (weights * losses).sum().item(), rtol=1e-5, atol=0
     )
@@ -343,39 +365,39 @@ def test_parts_of_batches_stay_together(
     X = np.repeat(numbers[:, None], 5, axis=1).astype(np.float32)
     if source != "memory":
         # Windows of three runs of two rows.
-        monkeypatch.setattr(batches_module, "_WINDOW_BYTES", 6 * 20)
-        monkeypatch.setattr(batches_module, "_RUN_BYTES", 2 * 20)
+        monkeypatch.setattr(rows_module, "_WINDOW_BYTES", 6 * 28)
+        monkeypatch.setattr(batches_module, "_RUN_BYTES", 2 * 28)
         between = 1 if source == "file" else 3
         np.save(tmp_path / "X.npy", np.repeat(X, between, axis=0))
         X = np.load(tmp_path / "X.npy", mmap_mode="r")
+        X = as_rows(X)
         if between > 1:
-            X = take_rows(X, between * numbers)
-        assert is_out_of_core(X)
-    batches = LabelledBatches(
+            X = X.take(between * numbers)
+        assert X.out_of_core
+    batches = ShuffledBatches(
         X,
         numbers,
-        numbers / 2 + 2**-10,
+        (numbers / 2 + 2**-10).astype(np.float32),
         np.tile(numbers[:, None, None], (1, 2, 5)) if with_tangents else None,
         batch_size=8,
         dtype=dtype,
         device=CPU,
-        seed=0,
+        generator=make_generator(0),
     )
     assert batches.n_samples == n_samples
     epochs = []
     for _ in range(2):
         seen = []
-        for x, labels, weights, tangents in batches:
-            assert x.dtype == dtype
-            assert labels.dtype == torch.int64
-            assert (x == labels).all()
-            # Of these, bfloat16 has too few digits.
-            assert (weights == labels / 2 + 2**-10).all()
-            assert (tangents is not None) == with_tangents
+        for batch in batches:
+            assert len(batch) == len(batch.x) == len(batch.target)
+            assert batch.x.dtype == dtype
+            assert (batch.x == batch.target[:, None]).all()
+            assert (batch.weights == batch.target / 2 + 2**-10).all()
+            assert (batch.tangents is not None) == with_tangents
             if with_tangents:
-                assert tangents.shape == (len(x), 2, 5)
-                assert (tangents == labels[:, None]).all()
-            seen += labels[:, 0].tolist()
+                assert batch.tangents.shape == (len(batch), 2, 5)
+                assert (batch.tangents == batch.target[:, None, None]).all()
+            seen += batch.target.tolist()
         assert sorted(seen) == numbers.tolist()
         epochs.append(seen)
     assert epochs[0] != epochs[1]
@@ -422,7 +444,7 @@ def make_tuner(rng):
 
 
 def run(tuner, n_epochs):
-    return list(itertools.islice(tuner.epochs(), n_epochs))
+    return [tuner.epoch() for _ in range(n_epochs)]
 
 
 def test_it_starts_with_the_encoder_and_equal_probabilities(make_tuner):
@@ -450,8 +472,9 @@ def test_objective_decreases(precision, optimizer, with_tangents, make_tuner):
     )
     reports = run(tuner, 60)
     assert reports[-1].objective < 0.8 * reports[0].objective
-    assert (reports[-1].tangent > 0) == with_tangents
-    assert [type(value) for value in reports[0]] == [float] * 3
+    assert (reports[-1].terms.get("tangent", 0) > 0) == with_tangents
+    values = [*reports[0].terms.values(), reports[0].objective]
+    assert {type(value) for value in values} == {float}
 
 
 @pytest.mark.parametrize("precision", sorted(PRECISIONS))
@@ -466,24 +489,24 @@ def test_reports_are_means_over_the_samples(make_tuner, rng):
     run(tuner, 5)
     tuner.scale_learning_rate(0)
     first, second = run(tuner, 2)
-    assert first == pytest.approx(second, rel=1e-12)
+    assert first.terms == pytest.approx(second.terms, rel=1e-12)
     X, labels = make_tuner.data
     expected = tuner.mean_objective((X, labels, weights))
-    assert first.cross_entropy == pytest.approx(expected, rel=1e-12)
+    assert first.terms["cross_entropy"] == pytest.approx(expected, rel=1e-12)
     decay = 0.1 * sum(
         (weight**2).sum()
         for group in (tuner.arrays().encoder_weights, tuner.arrays().decoder_weights)
         for weight in group
     )
     assert first.objective == pytest.approx(
-        first.cross_entropy + 0.5 * first.tangent + decay, rel=1e-12
+        first.terms["cross_entropy"] + 0.5 * first.terms["tangent"] + decay, rel=1e-12
     )
 
 
 def test_tangent_penalty_lowers_the_sensitivity(make_tuner):
     free, held = (run(make_tuner(True, tangent_weight=w), 100)[-1] for w in (0.0, 1.0))
-    assert held.tangent < 0.5 * free.tangent
-    assert held.cross_entropy > free.cross_entropy
+    assert held.terms["tangent"] < 0.5 * free.terms["tangent"]
+    assert held.terms["cross_entropy"] > free.terms["cross_entropy"]
 
 
 @pytest.mark.parametrize("name", sorted(CORRUPTIONS))
@@ -501,28 +524,31 @@ def test_corruption_is_of_the_rows_alone(name, with_tangents, make_tuner, rng):
     flat = tuner.gradient.flat
     flat.add_(torch.tensor(rng.normal(size=len(flat))))  # the softmax layer was zero
 
-    columns = *make_tuner.data, np.ones(50)
-    batches = LabelledBatches(
-        *columns,
+    data = *make_tuner.data, np.ones(50)
+    batches = ShuffledBatches(
+        *data,
         make_tuner.tangents if with_tangents else None,
         batch_size=50,
         dtype=torch.float64,
         device=CPU,
-        seed=3,
+        generator=make_generator(3),
     )
     generator = make_generator(4)
-    for report in itertools.islice(tuner.epochs(), 2):
+    for _ in range(2):
+        report = tuner.epoch()
         (batch,) = batches
         x = CORRUPTIONS[name](batch.x, 0.4, torch.empty_like(batch.x), generator)
         leaf = flat.clone().requires_grad_()
         parameters = tuner.architecture.view(leaf)
         o = output(tuner.architecture, parameters, x)
-        cross_entropy = expected = -o.gather(1, batch.labels).log().mean()
+        cross_entropy = expected = -o[range(50), batch.target].log().mean()
         if with_tangents:
-            batch = batch._replace(x=x)
+            batch = replace(batch, x=x)
             penalties = materialised_penalty(tuner.architecture, parameters, batch)
             expected = cross_entropy + 0.5 * penalties.mean()
-        assert report.cross_entropy == pytest.approx(cross_entropy.item(), rel=1e-12)
+        assert report.terms["cross_entropy"] == pytest.approx(
+            cross_entropy.item(), rel=1e-12
+        )
         assert report.objective == pytest.approx(expected.item(), rel=1e-12)
         (expected,) = torch.autograd.grad(expected, leaf)
         torch.testing.assert_close(
@@ -531,7 +557,7 @@ def test_corruption_is_of_the_rows_alone(name, with_tangents, make_tuner, rng):
     # Held-out rows are as they are.
     plain = make_tuner()
     plain.gradient.flat.copy_(flat)
-    assert tuner.mean_objective(columns) == plain.mean_objective(columns)
+    assert tuner.mean_objective(data) == plain.mean_objective(data)
 
 
 @pytest.mark.parametrize("corruption", [None, *sorted(CORRUPTIONS)])
@@ -567,19 +593,3 @@ def test_infinite_losses_are_found(make_tuner):
         tuner.mean_objective((*make_tuner.data, np.ones(50)))
     with pytest.raises(FloatingPointError, match="objective"):
         run(tuner, 1)
-
-
-def test_gradients_are_the_same_by_onednn(each_product, make_batch):
-    # Unlike sigmoid's, the derivative of silu needs the pre-activations.
-    architecture, flat, batch = make_batch((6, 5, 4, 3), "silu", n_tangents=0)
-    x, labels, weights, _ = batch
-    batch = LabelledBatch(x.float(), labels, weights.float(), None)
-    gradients = []
-    for product in each_product:
-        gradient = ClosedFormGradient(
-            architecture, flat.float(), batch_size=7, dtype=torch.float32
-        )
-        assert gradient._product is product
-        gradient(batch.x, batch)
-        gradients.append(gradient.gradient)
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)

@@ -154,6 +154,19 @@ def test_entries_per_row_is_the_largest_matrix_of_a_sample():
     assert geometry.entries_per_row(Architecture((784, 64, 1000))) == 1000 * 64
 
 
+def noise_of_walks(seed, n_walks, n_steps, n_hidden):
+    """Return the noise, of shape (n_steps, n_walks, n_hidden).
+
+    Groups of walks, as many as have 4096 numbers, share a generator, and so do steps.
+    """
+    size = 4096 // n_hidden
+    groups = [
+        np.random.default_rng((seed, i)).standard_normal((n_steps, size, n_hidden))
+        for i in range(-(-n_walks // size))
+    ]
+    return np.concatenate(groups, axis=1)[:, :n_walks]
+
+
 @all_sizes
 @pytest.mark.parametrize("output", ["identity", "sigmoid"])
 def test_walk_matches_a_loop_over_chains(sizes, output, rng, make_problem):
@@ -169,11 +182,7 @@ def test_walk_matches_a_loop_over_chains(sizes, output, rng, make_problem):
     def sigmoid(a):
         return 1 / (1 + np.exp(-a))
 
-    generator = torch.Generator().manual_seed(seed)
-    noise = [
-        torch.randn(7, sizes[-1], generator=generator, dtype=torch.float64).numpy()
-        for _ in range(n_steps)
-    ]
+    noise = noise_of_walks(seed, 7, n_steps, sizes[-1])
     weights, biases, decoder_weights, decoder_biases = (
         [block.numpy() for block in group] for group in parameters
     )
@@ -205,6 +214,45 @@ def test_walks_from_further_rows_draw_further_noise(make_problem):
     step = geometry.walk(1, 1.0, 0, keep_path=False)
     first, second = (step(architecture, parameters, x) for _ in range(2))
     assert not torch.equal(first, second)
+
+
+def walked(flat, blocks, n_steps=4, keep_path=True):
+    architecture = Architecture((6, 1000))
+    function = geometry.walk(n_steps, 1.0, 0, keep_path)
+    parameters = architecture.view(flat)
+    return torch.cat([function(architecture, parameters, x) for x in blocks])
+
+
+@pytest.mark.parametrize("sizes", [[1] * 23, [3] * 7 + [2], [4, 8, 11], [22, 1]])
+def test_walks_do_not_depend_on_blocks(sizes, make_problem):
+    # Four walks share a generator.
+    flat, x = make_problem(Architecture((6, 1000)), n_samples=23)
+    expected = walked(flat, [x])
+    torch.testing.assert_close(
+        walked(flat, x.split(sizes)), expected, rtol=1e-9, atol=1e-9
+    )
+    # Nor does a walk depend on how many others there are.
+    torch.testing.assert_close(
+        walked(flat, [x[:10]]), expected[:10], rtol=1e-9, atol=1e-9
+    )
+
+
+def test_no_two_walks_or_steps_have_the_same_noise():
+    noises = geometry._noise(0, 0, 23, 1000)
+    noise = torch.stack([next(noises).clone() for _ in range(4)]).flatten(0, 1)
+    expected = noise_of_walks(0, 23, 4, 1000).reshape(-1, 1000)
+    np.testing.assert_array_equal(noise, expected)
+    correlations = np.corrcoef(noise) - np.eye(len(noise))
+    assert np.abs(correlations).max() < 6 / np.sqrt(1000)
+
+
+def test_a_shorter_walk_is_the_beginning_of_a_longer_one(make_problem):
+    flat, x = make_problem(Architecture((6, 1000)), n_samples=23)
+    path = walked(flat, x.split([10, 13]), n_steps=5)
+    for n_steps in range(1, 6):
+        blocks = x.split(23 // n_steps)
+        ends = walked(flat, blocks, n_steps, keep_path=False)
+        torch.testing.assert_close(ends, path[:, n_steps], rtol=1e-9, atol=1e-9)
 
 
 def test_settings_of_other_code_do_not_matter_to_the_noise(make_problem):
@@ -300,3 +348,68 @@ def test_leading_tangents_do_not_depend_on_the_scale(scale, make_problem):
     torch.testing.assert_close(
         projections(actual), projections(expected), rtol=0, atol=1e-4
     )
+
+
+@pytest.mark.usefixtures("_number_of_shared_vectors")
+def test_leading_tangents_start_alike_in_each_block(make_problem):
+    architecture = Architecture((60, 80))
+    flat, x = make_problem(architecture)
+    function = geometry.leading_tangents(5, 0)
+    first, second = (function(architecture, architecture.view(flat), x) for _ in "ab")
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+
+
+# Threads
+
+
+def threads_of(name, function, monkeypatch):
+    """Call function(); return the numbers of threads that torch.linalg.<name> had."""
+    decomposition = getattr(torch.linalg, name)
+    counts = []
+
+    def recording(*args, **kwargs):
+        counts.append(torch.get_num_threads())
+        return decomposition(*args, **kwargs)
+
+    monkeypatch.setattr(torch.linalg, name, recording)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        function()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    return set(counts)
+
+
+@pytest.mark.parametrize(
+    "name, function",
+    [
+        ("qr", geometry.singular_values),
+        ("svdvals", geometry.singular_values),
+        ("svd", geometry.tangent_bases(3)),
+        ("qr", geometry.leading_tangents(3, 0)),
+        ("eigh", geometry.leading_tangents(3, 0)),
+        ("qr", geometry.participation_ratio),
+    ],
+)
+def test_small_matrices_are_decomposed_by_one_thread(
+    name, function, make_problem, monkeypatch
+):
+    architecture = Architecture((60, 80))
+    flat, x = make_problem(architecture)
+    arguments = architecture, architecture.view(flat), x
+    assert threads_of(name, lambda: function(*arguments), monkeypatch) == {1}
+
+
+@pytest.mark.parametrize("size, n_threads", [(256, 1), (257, 2)])
+def test_large_matrices_are_decomposed_by_several_threads(
+    size, n_threads, make_problem, monkeypatch
+):
+    architecture = Architecture((size, size))
+    flat, _ = make_problem(architecture, n_samples=1)
+    weight = architecture.view(flat).encoder_weights[0]
+    counts = threads_of(
+        "qr", lambda: geometry._decomposed(torch.linalg.qr, weight), monkeypatch
+    )
+    assert counts == {n_threads}

@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy.special import expit
 
-from skcae.engine import batches, inference
+from skcae.engine import inference
+from skcae.engine import rows as rows_module
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.losses import LOSSES
 from skcae.engine.network import Architecture, Parameters
@@ -88,7 +89,7 @@ def test_results_are_float32_where_the_rows_are_and_float64_otherwise(fitted, dt
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8], ids=str)
 def test_tensors_give_tensors(fitted, dtype, monkeypatch):
     architecture, arrays, X = fitted
-    monkeypatch.setattr(batches, "_BLOCK_ENTRIES", 20)
+    monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", 20)
     tensor = torch.tensor(X).to(dtype)
     # Where to compute is where they are.
     result, expected = (
@@ -118,7 +119,7 @@ def test_blocks_join_to_the_whole(fitted, function, shape, monkeypatch):
         lengths.append(len(x))
         return function(architecture, parameters, x)
 
-    monkeypatch.setattr(batches, "_BLOCK_ENTRIES", 20)
+    monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", 20)
     joined = inference.map_rows(recording, architecture, arrays, X, device=CPU)
     # The widest layer has five units.
     assert lengths == [4, 4, 3]

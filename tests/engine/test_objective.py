@@ -1,5 +1,6 @@
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,19 +13,43 @@ from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.corruption import CORRUPTIONS
 from skcae.engine.device import make_generator
 from skcae.engine.losses import LOSSES
-from skcae.engine.network import Architecture
+from skcae.engine.network import Architecture, Parameters
 from skcae.engine.objective import (
     AutogradGradient,
     ClosedFormGradient,
     make_gradient,
     objective,
 )
+from skcae.engine.penalties import PENALTIES
+from skcae.engine.reconstruction import Formed, Gram, needs_no_reconstruction
 
-KINDS = [AutogradGradient, ClosedFormGradient]
+
+def automatic(architecture, flat, *, loss, batch_size, dtype, alpha=0.0, **settings):
+    """The gradient by autograd, whatever the architecture."""
+    weights = [settings.get(penalty.weight, 0) for penalty in PENALTIES.values()]
+    return AutogradGradient(
+        architecture,
+        flat,
+        weights,
+        partial(objective, loss=loss, **settings),
+        batch_size=batch_size,
+        dtype=dtype,
+        alpha=alpha,
+    )
+
+
+def closed_form(architecture, flat, **kwargs):
+    """The gradient in closed form, with the reconstruction formed."""
+    gradient = make_gradient(architecture, flat, **kwargs)
+    assert isinstance(gradient.reconstruction, Formed)
+    return gradient
+
+
+KINDS = [automatic, closed_form]
 
 all_kinds = pytest.mark.parametrize("kind", KINDS)
 all_activations = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-all_losses = pytest.mark.parametrize(
+all_outputs = pytest.mark.parametrize(
     "loss, output",
     [
         (loss, output)
@@ -32,7 +57,8 @@ all_losses = pytest.mark.parametrize(
         for output in LOSSES[loss].output_activations
     ],
 )
-all_losses_of_a_sigmoid = pytest.mark.parametrize(
+# Of the pairs of a loss and an output those that end a decoder.
+all_losses = pytest.mark.parametrize(
     "loss, output",
     [
         ("cross_entropy", "sigmoid"),
@@ -149,11 +175,21 @@ def test_objective_is_per_sample(make_problem):
 # The gradient
 
 
+@all_outputs
+@tied_or_not
+def test_closed_form_equals_autograd_at_every_output(loss, output, tied, make_problem):
+    check_closed_form("tanh", loss, output, tied, 0.3, make_problem)
+
+
 @all_activations
 @all_losses
 @tied_or_not
 @without_or_with_penalty
 def test_closed_form_equals_autograd(activation, loss, output, tied, lam, make_problem):
+    check_closed_form(activation, loss, output, tied, lam, make_problem)
+
+
+def check_closed_form(activation, loss, output, tied, lam, make_problem):
     architecture = Architecture((5, 4), activation, output, tied)
     flat, x = make_problem(architecture, n_samples=19)
     closed, general = (
@@ -165,7 +201,7 @@ def test_closed_form_equals_autograd(activation, loss, output, tied, lam, make_p
             batch_size=8,
             dtype=torch.float64,
         )
-        for kind in [ClosedFormGradient, AutogradGradient]
+        for kind in [closed_form, automatic]
     )
     # Full batches, and smaller ones that leave part of the buffers as it was.
     for batch in [*x.split(8), x[5:13], x[2:7], x[8:9]]:
@@ -260,7 +296,7 @@ def written_out(flat, x, target, sizes, tied, loss, output, lam, gamma, alpha, s
 
 
 @pytest.mark.parametrize("sizes", [(5, 4), (6, 4, 3), (3, 5, 2, 4)], ids=str)
-@all_losses_of_a_sigmoid
+@all_losses
 @tied_or_not
 @pytest.mark.parametrize("gamma", [0, 0.7])
 @pytest.mark.parametrize("alpha", [0, 0.2])
@@ -314,6 +350,126 @@ def test_returned_sums_are_the_terms_over_the_batch(kind, lam, make_problem):
         assert total.shape == ()
         assert not total.requires_grad
         torch.testing.assert_close(total, term.sum(), rtol=1e-12, atol=0)
+
+
+# Without the reconstruction
+
+
+@pytest.fixture
+def both_forms(make_problem, rng):
+    """Return a function that makes both gradients, a batch and its target."""
+
+    def make(activation, tied, corrupts, dtype=torch.float64, n_samples=19, **settings):
+        architecture = Architecture((6, 4), activation, tied=tied)
+        flat, target = make_problem(architecture, n_samples, dtype)
+        x = target
+        if corrupts:
+            x = target + torch.tensor(0.5 * rng.normal(size=target.shape)).to(dtype)
+        centre = torch.tensor(rng.uniform(size=6)).to(dtype)
+        options = {"loss": "squared_error", "batch_size": n_samples, "dtype": dtype}
+        formed, gram = (
+            make_gradient(
+                architecture,
+                flat,
+                centre=point,
+                corrupts=corrupts,
+                **options,
+                **settings,
+            )
+            for point in (None, centre)
+        )
+        assert isinstance(gram.reconstruction, Gram)
+        return formed, gram, x, target, centre
+
+    return make
+
+
+@all_activations
+@tied_or_not
+@pytest.mark.parametrize("corrupts", [False, True], ids=["clean", "corrupted"])
+@pytest.mark.parametrize("settings", [{"lam": 0}, {"lam": 0.3, "alpha": 0.2}], ids=str)
+def test_gram_form_is_the_other_form(activation, tied, corrupts, settings, both_forms):
+    formed, gram, x, target, centre = both_forms(activation, tied, corrupts, **settings)
+    # Full batches, and smaller ones that leave part of the buffers as it was.
+    for rows in (slice(None), slice(5, 13), slice(8, 9)):
+        expected = formed(x[rows], target[rows])
+        computed = gram(x[rows], target[rows])
+        constant = (target[rows] - centre).square().sum()
+        torch.testing.assert_close(
+            computed.reconstruction + constant,
+            expected.reconstruction,
+            rtol=1e-10,
+            atol=1e-10,
+        )
+        torch.testing.assert_close(computed.contraction, expected.contraction)
+        torch.testing.assert_close(
+            gram.gradient, formed.gradient, rtol=1e-10, atol=1e-10
+        )
+
+
+@tied_or_not
+@pytest.mark.parametrize("offset", [0, 100])
+def test_gram_form_reports_small_losses_of_float32(tied, offset, rng):
+    # Near a perfect reconstruction, where the terms of the loss cancel, and with a mean
+    # far from zero: right to a millionth of the variance.
+    n_samples = 1000
+    basis = torch.linalg.qr(torch.tensor(rng.normal(size=(8, 3)))).Q
+    x = torch.tensor(rng.normal(size=(n_samples, 3))) @ basis.T
+    x += 1e-4 * torch.tensor(rng.normal(size=x.shape)) + offset
+    architecture = Architecture((8, 3), "identity", tied=tied)
+    mean = x.mean(dim=0)
+    parameters = Parameters([basis], [-mean @ basis], [basis.T], [mean])
+    flat = architecture.flatten(parameters)
+    gram = make_gradient(
+        architecture,
+        flat.float(),
+        loss="squared_error",
+        lam=0,
+        centre=mean.float(),
+        batch_size=n_samples,
+        dtype=torch.float32,
+    )
+    x = x.float()
+    constant = (x.double() - mean.float().double()).square().sum()
+    exact = objective(
+        architecture, architecture.view(flat.float().double()), x.double()
+    )
+    loss = gram(x).reconstruction.double() + constant
+    variance = x.double().var(dim=0).sum() * n_samples
+    tolerance = 1e-6 if offset == 0 else 1e-4
+    assert exact.reconstruction.sum() < 1e-6 * variance or offset
+    assert abs(loss - exact.reconstruction.sum()) < tolerance * variance
+
+
+@pytest.mark.parametrize(
+    "tied, corrupts, n_hidden, expected",
+    [
+        (True, False, 64, True),
+        (True, False, 600, True),
+        (True, False, 1000, False),
+        (True, True, 100, True),
+        (True, True, 300, False),
+        (False, False, 100, True),
+        (False, False, 300, False),
+    ],
+)
+def test_fewer_multiplications_decide(tied, corrupts, n_hidden, expected):
+    # At 784 features and 1024 rows, by the counts of the two classes' docstrings.
+    n, d = 1024, 784
+    products = 2 if tied and not corrupts else 4
+    gram = products * n * d * n_hidden + 2 * d * n_hidden**2 + 2 * n * n_hidden**2
+    assert (gram < 5 * n * d * n_hidden) == expected
+    architecture = Architecture((d, n_hidden), tied=tied)
+
+    def chosen(loss="squared_error", dtype=torch.float32, architecture=architecture):
+        return needs_no_reconstruction(architecture, loss, dtype, n, corrupts)
+
+    assert chosen() == expected
+    assert not chosen(dtype=torch.bfloat16)
+    sigmoid = Architecture((d, n_hidden), output_activation="sigmoid", tied=tied)
+    assert not chosen(architecture=sigmoid)
+    assert not chosen("cross_entropy", architecture=sigmoid)
+    assert not chosen(architecture=Architecture((d, n_hidden, 5), tied=tied))
 
 
 @all_kinds
@@ -432,7 +588,7 @@ def test_closed_form_allocates_no_arrays_in_the_steady_state(
 ):
     architecture = Architecture((5, 4), activation, output, tied)
     flat, x = make_problem(architecture, dtype=torch.float32)
-    gradient = ClosedFormGradient(
+    gradient = closed_form(
         architecture, flat, loss=loss, lam=lam, batch_size=7, dtype=torch.float32
     )
     gradient(x)

@@ -455,3 +455,52 @@ def test_jacobian_matches_central_differences(activation, make_problem):
         rtol=1e-6,
         atol=1e-8,
     )
+
+
+# Rounding
+
+
+def cancelling_problems(make_problem):
+    """Yield architectures, parameters and batches with Jacobians that nearly vanish.
+
+    The units of the first layer are nearly the same, and the weights of each unit of
+    the second layer sum to nearly zero.
+    """
+    architecture = Architecture((40, 8, 3), "tanh")
+    for _ in range(10):
+        flat, x = make_problem(architecture, n_samples=50, dtype=torch.float32)
+        first, second = architecture.view(flat).encoder_weights
+        first.copy_(first[:, :1] / 10 + 3e-6 * first)
+        second.sub_(second.mean(dim=0))
+        architecture.view(flat).encoder_biases[0].zero_()
+        yield architecture, flat, x
+
+
+@all_penalties
+def test_penalties_are_never_negative(penalty, make_problem):
+    norms = [
+        PENALTIES[penalty](architecture, architecture.view(flat), x)
+        for architecture, flat, x in cancelling_problems(make_problem)
+    ]
+    # Rounding errors would make some of them negative: these are zero.
+    assert torch.cat(norms).min() == 0
+
+
+def test_gradients_where_rounding_errors_would_be_negative(make_problem):
+    def gradients(architecture, flat, x):
+        def oracle(flat):
+            jacobians = jacobian(architecture, architecture.view(flat), x.double())
+            return jacobians.square().sum(dim=(1, 2))
+
+        def computed(flat):
+            return contraction(architecture, architecture.view(flat), x)
+
+        return gradient_of(computed, flat), gradient_of(oracle, flat.double())
+
+    n_samples = 0
+    for architecture, flat, x in cancelling_problems(make_problem):
+        x = x[contraction(architecture, architecture.view(flat), x) == 0]
+        n_samples += len(x)
+        gradient, expected = gradients(architecture, flat, x)
+        assert (gradient - expected).norm() <= 0.1 * expected.norm()
+    assert n_samples > 0

@@ -1,0 +1,203 @@
+"""How a fit continues an earlier one: exactly, from its parameters, or not at all."""
+
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+
+from ._epochs import Plateau, Training
+from ._validation import plain
+from .engine.network import Parameters
+from .engine.penalties import PARAMETERS
+
+# What a stopped training must have in common with the next fit to be resumed.
+_RESUMES_WITH = (
+    *PARAMETERS,
+    "alpha",
+    "corruption",
+    "corruption_level",
+    "loss",
+    "n_projections",
+    "solver",
+    "learning_rate_init",
+    "batch_size",
+    "early_stopping",
+    "validation_fraction",
+    "precision",
+)
+
+# What may differ between the processes of a data-parallel fit.
+_PER_PROCESS = ("device", "random_state", "verbose")
+
+# An objective below this part of the variance need not improve relative to itself.
+_GOOD_ENOUGH = 0.01
+
+
+@dataclass
+class Past:
+    """What an earlier fit leaves to one that may continue it.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Of the data and the settings of the new fit.
+    state : dict or None
+        What the earlier one left to go on exactly.
+    resumes : bool
+        Whether the new fit is the rest of the earlier one.
+    restores : bool
+        Whether it takes over the optimiser's memory.
+    fitted : Parameters or None
+        The parameters of the earlier fit.
+    curves : dict of ndarray or None
+        Its curves.
+    """
+
+    fingerprint: str
+    state: dict | None = None
+    resumes: bool = False
+    restores: bool = False
+    fitted: Parameters | None = None
+    curves: dict | None = None
+
+    @property
+    def start(self):
+        """The parameters that training starts from; None are new ones."""
+        if self.resumes and self.state["arrays"] is not None:
+            return Parameters(*self.state["arrays"])
+        return self.fitted
+
+    def training(self, trainer, names, *, tol, patience, validation, verbose):
+        """Return the `Training` to run, where the earlier one ended."""
+        lowest = np.inf
+        if self.resumes:
+            lowest = self.state["lowest"]
+        elif self.fitted is not None and validation is not None:
+            lowest = trainer.mean_objective(validation)
+        if self.restores:
+            trainer.restore(self.state["trainer"])
+        plateau = Plateau(
+            tol,
+            patience,
+            # A model this good is as good as perfect; or its error is mere rounding.
+            negligible=max(
+                _GOOD_ENOUGH * trainer.variance,
+                float(np.finfo(np.float32).eps) * trainer.mean_square,
+            ),
+            **(self.state["plateau"] if self.resumes else {}),
+        )
+        return Training(
+            trainer,
+            plateau,
+            names,
+            validation=validation,
+            kept=trainer.snapshot(self.fitted),
+            lowest=lowest,
+            earlier=self.curves,
+            verbose=verbose,
+            fingerprint=self.fingerprint,
+        )
+
+
+def past_of(estimator, rows, group, continues, keeps_optimizer):
+    """Return the `Past` of a fit of an estimator to some rows.
+
+    The state of a stopped training is of use for the very same data and settings;
+    ``keeps_optimizer`` takes the optimiser's memory in any case.
+    """
+    fingerprint = _fingerprint(estimator, rows, group)
+    state = estimator._training_state if continues else None
+    is_known = state is not None and state["fingerprint"] != ""
+    resumes = is_known and state["fingerprint"] == fingerprint
+    restores = resumes or bool(
+        state and keeps_optimizer and state["solver"] == estimator.solver
+    )
+    # What isn't possible on all processes is done on none.
+    resumes, restores = map(all, zip(*group.gather((resumes, restores)), strict=True))
+    if estimator.verbose and is_known and not (resumes or keeps_optimizer):
+        print(
+            "The data or settings aren't those of the training that was stopped: "
+            "starting from its parameters at the initial learning rate"
+        )
+    if not continues:
+        return Past(fingerprint)
+    return Past(
+        fingerprint,
+        state,
+        resumes,
+        restores,
+        estimator._arrays,
+        {"objective": estimator.loss_curve_, **estimator.history_},
+    )
+
+
+def state_of(estimator, training):
+    """Return what a later call needs to go on exactly."""
+    trainer = training.trainer
+    return {
+        "solver": estimator.solver,
+        "trainer": trainer.state(),
+        # Early stopping returns other parameters than those of the last epoch.
+        "arrays": tuple(trainer.arrays()) if estimator.early_stopping else None,
+        "lowest": float(training.progress.lowest),
+        "plateau": training.plateau.state(),
+        "fingerprint": training.fingerprint,
+    }
+
+
+def _fingerprint(estimator, rows, group):
+    """Identify the data and the settings, or nothing if no fit resumes another.
+
+    It is the same on all ranks, so that what one of them keeps is good for all.
+    """
+    if not estimator.warm_start:
+        return ""
+    settings = [plain(getattr(estimator, name)) for name in _RESUMES_WITH]
+    own = joblib.hash([rows.shape, rows.dtype.str, settings, rows.identity()])
+    return " ".join(group.gather(own))
+
+
+def agreed_n_samples(estimator, rows, group, n_earlier_epochs):
+    """Return the number of rows of all processes; check that these fit together."""
+    sizes = group.gather(len(rows))
+    if group.size > 1:
+        own = {
+            name: repr(plain(value))
+            for name, value in estimator.get_params(deep=False).items()
+            if name not in _PER_PROCESS
+        }
+        own["n_hidden"] = estimator._hidden_sizes()
+        own["number of features"] = rows.shape[1]
+        own["feature names"] = list(getattr(estimator, "feature_names_in_", []))
+        own["number of earlier epochs"] = n_earlier_epochs
+        first, *others = group.gather(own)
+        for rank, other in enumerate(others, start=1):
+            for name, value in first.items():
+                if other[name] != value:
+                    raise ValueError(
+                        f"The processes of a data-parallel fit differ: {name} is "
+                        f"{value} on rank 0, but {other[name]} on rank {rank}."
+                    )
+    return sum(sizes)
+
+
+def check_same_architecture(estimator, architecture):
+    """Raise ValueError if an architecture isn't that of a fitted estimator."""
+    names = {
+        "sizes": "n_hidden",
+        "activation": "activation",
+        "output_activation": "output_activation",
+        "tied": "tied_weights",
+    }
+    for field, name in names.items():
+        before = getattr(estimator._fitted_architecture, field)
+        now = getattr(architecture, field)
+        if now != before:
+            if field == "sizes":
+                before = before[1:] if len(before) > 2 else before[1]
+            raise ValueError(
+                f"{name} can't change when training continues (partial_fit, or "
+                f"fit with warm_start=True). Got {getattr(estimator, name)!r}, but the "
+                f"model was fitted with {before!r}. To start anew, call fit with "
+                "warm_start=False."
+            )

@@ -1,0 +1,149 @@
+"""Checks of the data that all estimators share, and the words for what is wrong."""
+
+from functools import partial, wraps
+
+import numpy as np
+from sklearn import get_config
+from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils.validation import validate_data
+
+from ._compat import get_namespace
+from .engine.losses import LOSSES
+from .engine.rows import as_array, as_rows, detached, is_out_of_core
+
+# Data of other types are converted to the first, as a whole; but see `validated`.
+TYPES = (np.float64, np.float32, np.uint8)
+
+
+def validated(estimator, X, *y, **kwargs):
+    """Return the `Rows` of X, and y if it is given, as scikit-learn validates them."""
+    return _checked(partial(validate_data, estimator), estimator, X, *y, **kwargs)
+
+
+def validated_codes(estimator, X, **kwargs):
+    """Return the `Rows` of X, which aren't those of the space that was fitted."""
+    function = partial(check_array, input_name="X", estimator=estimator)
+    return _checked(function, estimator, X, **kwargs)
+
+
+def _checked(function, estimator, X, *y, dtype=TYPES, order=None, **kwargs):
+    """Call one of scikit-learn's functions; X may be a CSR array.
+
+    A large memory map of numbers keeps its type and order: it is converted batch by
+    batch. Its check for NaN and infinite values goes block by block, as it needs as
+    many bytes as float16 has entries.
+    """
+    by_block = is_out_of_core(X)
+    if by_block and X.dtype.kind in "biuf" and X.dtype.itemsize <= 8:
+        dtype = order = None
+    result = function(
+        X,
+        *y,
+        accept_sparse="csr",
+        dtype=dtype,
+        order=order,
+        ensure_all_finite=not by_block,
+        **kwargs,
+    )
+    X, *labels = result if y else (result,)
+    rows = as_rows(X)
+    if by_block:
+        for block in rows.blocks():
+            # To scikit-learn 1.6 foreign-endian numbers are no floats.
+            block = block.astype(block.dtype.newbyteorder("="), copy=False)
+            assert_all_finite(
+                block, estimator_name=type(estimator).__name__, input_name="X"
+            )
+    return (rows, *labels) if y else rows
+
+
+def array_or_tensor(X):
+    """Return X to compute with, and the dtypes that it may have.
+
+    A tensor is an array, unless scikit-learn's array API dispatch asks for results that
+    are tensors on its device.
+    """
+    if not get_config()["array_api_dispatch"] or isinstance(X, np.ndarray):
+        return as_array(X), TYPES
+    X = detached(X)
+    xp, _ = get_namespace(X)
+    return X, [getattr(xp, dtype.__name__) for dtype in TYPES]
+
+
+def plain(value):
+    """Return a parameter's value such that equal numbers look the same."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def scalers(rows):
+    """Return the names of scikit-learn's scalers that take the rows, for a message."""
+    return "MaxAbsScaler" if rows.sparse else "StandardScaler or MinMaxScaler"
+
+
+def unit_scaler(rows, dense="MinMaxScaler"):
+    """Return the name of one that takes them to [0, 1]: ``dense`` for dense rows."""
+    if not rows.sparse:
+        return dense
+    low, _ = rows.extremes()
+    return "MaxAbsScaler" if low >= 0 else "MinMaxScaler after X.toarray()"
+
+
+def beyond_unit_interval(rows):
+    """Return "from <least> to <greatest value>" if that isn't in [0, 1], else None."""
+    low, high = rows.extremes()
+    # A scaler's rounding is no error.
+    xp, _ = get_namespace(low)
+    is_float = xp.isdtype(low.dtype, "real floating")
+    tolerance = 8 * xp.finfo(low.dtype).eps if is_float else 0
+    if low < -tolerance or high > 1 + tolerance:
+        return f"from {low} to {high}"
+    return None
+
+
+def check_range(rows, loss):
+    """Raise ValueError if a loss requires rows in [0, 1], and these aren't."""
+    if LOSSES[loss].unit_interval and (values := beyond_unit_interval(rows)):
+        scaler = unit_scaler(rows, dense="MinMaxScaler(clip=True)")
+        raise ValueError(
+            f"loss={loss!r} requires X in the range [0, 1]. Got values {values}; scale "
+            f"X, with {scaler} say."
+        )
+
+
+def split(rows, fraction, generator):
+    """Return the rows to train on and the rows to hold out."""
+    n_samples = len(rows)
+    n_held_out = int(np.ceil(fraction * n_samples))
+    if n_held_out >= n_samples:
+        raise ValueError(
+            f"early_stopping=True with validation_fraction={fraction!r} holds out "
+            f"{n_held_out} samples, and leaves none to train on of n_samples="
+            f"{n_samples} in X."
+        )
+    return rows.split(n_held_out, generator)
+
+
+def hinting(**names):
+    """Make an estimator's ``__init__`` say which parameter another one's name means.
+
+    Parameters
+    ----------
+    **names : str
+        The right names, by names that users know from other estimators.
+    """
+
+    def decorate(init):
+        @wraps(init)
+        def __init__(self, *args, **kwargs):
+            for wrong, right in names.items():
+                if wrong in kwargs:
+                    raise TypeError(
+                        f"{type(self).__name__} has no parameter {wrong!r}. Use "
+                        f"{right!r} instead."
+                    )
+            init(self, *args, **kwargs)
+
+        return __init__
+
+    return decorate

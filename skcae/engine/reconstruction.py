@@ -1,0 +1,198 @@
+"""How the decoder's last layer and the loss meet: the reconstruction and its gradient.
+
+Two classes share one protocol, for a model of one layer with a = x W + b, h = s(a) and
+the reconstruction s_out(h V + c). `Formed` computes the reconstruction of each row.
+`Gram` never does, where the loss is the squared error and the output is linear.
+
+    loss, delta = reconstruction.forward(x, target, h)
+    reconstruction.backward(x, A, d_columns)
+
+``encode(x, out)`` comes before, and returns a. ``delta`` is the gradient of the mean
+loss by h. ``A``, that of the objective by a, is made from it in between. ``backward``
+owns all products with Xᵀ, and writes the gradients of W, V and c; ``d_columns`` are the
+factors by which penalties multiply the columns of W in its gradient.
+"""
+
+import torch
+
+from .activations import ACTIVATIONS
+from .losses import LOSSES, dot
+
+
+def needs_no_reconstruction(architecture, loss, dtype, batch_size, corrupts):
+    """Return whether `Gram` takes fewer multiplications than `Formed`.
+
+    With n rows, d features and h units, `Formed` takes 5 n d h. `Gram` takes 2 n d h
+    where the weights are tied and the input is the target, else 4 n d h; and
+    2 d h² + 2 n h² besides. It needs the squared error of a linear output, and a
+    precision of at least float32, since it takes differences of large terms.
+    """
+    if architecture.depth > 1 or dtype.itemsize < 4:
+        return False
+    if loss != "squared_error" or architecture.output_activation != "identity":
+        return False
+    n_features, n_hidden = architecture.sizes
+    n_products = 2 if architecture.tied and not corrupts else 4
+    gram = n_products * batch_size * n_features + 2 * n_hidden * (
+        n_features + batch_size
+    )
+    return gram < 5 * batch_size * n_features
+
+
+class Formed:
+    """The reconstruction z = h V + c of each row is formed: five products in all.
+
+    With R the gradient of the mean loss by z, that by h is R Vᵀ. The gradient of V is
+    Hᵀ R, that of c is the sum of the rows of R, and that of W is Xᵀ A.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    parameters, views : Parameters of Tensor
+        Views of the parameters and of where their gradient is written.
+    loss : str
+        A key of ``LOSSES``.
+    batch_size : int
+        The largest number of rows in a batch.
+    """
+
+    def __init__(self, architecture, parameters, views, loss, batch_size):
+        (self.weight,), (self.bias,), (self.decoder,), (self.c,) = parameters
+        (self.d_weight,), _, (self.d_decoder,), (self.d_c,) = views
+        self.tied = architecture.tied
+        self.loss = LOSSES[loss]
+        self.output = ACTIVATIONS[architecture.output_activation]
+        sizes = architecture.sizes
+        self._z, self._scratch = (
+            self.weight.new_empty(batch_size, sizes[0]) for _ in range(2)
+        )
+        self._delta = self.weight.new_empty(batch_size, sizes[1])
+        self._decoder_t = self.decoder.T
+
+    def encode(self, x, out):
+        """Return a = x W + b."""
+        return torch.addmm(self.bias, x, self.weight, out=out)
+
+    def forward(self, x, target, h):
+        """Return the loss, summed over the batch, and the gradient by h."""
+        n = len(x)
+        z = torch.addmm(self.c, h, self.decoder, out=self._z[:n])
+        loss = self.loss.sum_and_gradient(
+            z, target, self.output, self._scratch[:n], 1 / n
+        )
+        self._h, self._r = h, z
+        return loss, torch.mm(z, self._decoder_t, out=self._delta[:n])
+
+    def backward(self, x, A, d_columns):
+        """Write the gradients of W, V and c."""
+        h, r = self._h, self._r
+        torch.mul(self.weight, d_columns, out=self.d_weight)
+        self.d_weight.addmm_(x.T, A)
+        if self.tied:
+            self.d_weight.addmm_(r.T, h)
+        else:
+            torch.mm(h.T, r, out=self.d_decoder)
+        torch.sum(r, dim=0, out=self.d_c)
+
+
+class Gram:
+    """The squared error of a linear output, by Gram matrices of V and of h.
+
+    The reconstruction of a row, and its residual, are never formed (Vincent, de
+    Brébisson and Bouthillier, NIPS 2015, there for large sparse targets). With H̃ the
+    code less its mean h̄ over the batch, c̃ = c + h̄ V, G = V Vᵀ, K = H̃ᵀ H̃, P = T Vᵀ,
+    the sum t of the n targets and ρ = n c̃ − t,
+
+        ∂/∂h = 2/n (H̃ G + V c̃ − P)
+        ∂/∂V = 2/n (K V − H̃ᵀ T + h̄ ρᵀ)
+        ∂/∂c = 2/n ρ
+
+    and, with e = c̃ − μ, the loss is
+
+        Σ_n ‖t_n − μ‖² + Σ H̃ ∘ (H̃ G − 2 P) + e · (n e − 2 (t − n μ))
+
+    for any μ, here a point near the mean of the data. Where weights are tied and the
+    input is the target, P is the product x W that the encoder needs anyway, and the
+    gradient of W takes one more, Xᵀ (A − 2/n H̃).
+
+    `forward` leaves the first term out. It depends on the data alone, so that the
+    Trainer adds its sum over all rows, computed once, to what an epoch reports.
+
+    Parameters
+    ----------
+    architecture, parameters, views, batch_size
+        As in `Formed`.
+    centre : Tensor of shape (n_features,)
+        The point μ.
+    corrupts : bool
+        Whether the input differs from the target.
+    """
+
+    def __init__(self, architecture, parameters, views, batch_size, centre, corrupts):
+        (self.weight,), (self.bias,), (self.decoder,), (self.c,) = parameters
+        (self.d_weight,), _, (self.d_decoder,), (self.d_c,) = views
+        self.tied = architecture.tied
+        self.centre = centre
+        self._shares = self.tied and not corrupts
+        n_hidden = architecture.sizes[1]
+
+        def empty(*shape):
+            return self.weight.new_empty(shape)
+
+        self._p, self._h, self._delta = (empty(batch_size, n_hidden) for _ in range(3))
+        self._gram, self._k = (empty(n_hidden, n_hidden) for _ in range(2))
+        self._decoder_t = self.decoder.T
+        self._ones = self.weight.new_ones(batch_size)
+        self._zero = self.weight.new_zeros(())
+
+    def encode(self, x, out):
+        """Return a = x W + b."""
+        if not self._shares:
+            return torch.addmm(self.bias, x, self.weight, out=out)
+        p = torch.mm(x, self.weight, out=self._p[: len(x)])
+        return torch.add(p, self.bias, out=out)
+
+    def forward(self, x, target, h):
+        """Return the loss, summed over the batch, less Σ ‖t_n − μ‖²; and ∂/∂h."""
+        n = len(x)
+        p, centred, delta = self._p[:n], self._h[:n], self._delta[:n]
+        if not self._shares:
+            torch.mm(target, self._decoder_t, out=p)
+        self._mean = h.mean(dim=0)
+        torch.sub(h, self._mean, out=centred)
+        self._bias = torch.addmv(self.c, self._decoder_t, self._mean)
+        total = torch.mv(target.T, self._ones[:n])
+        gram = torch.mm(self.decoder, self._decoder_t, out=self._gram)
+        torch.addmm(p, centred, gram, beta=-1, out=delta)
+        e = self._bias - self.centre
+        loss = dot(centred, delta) - dot(centred, p)
+        loss = loss + torch.dot(
+            e, torch.add(n * (e + 2 * self.centre), total, alpha=-2)
+        )
+        self._rho = (n * self._bias).sub_(total)
+        self._target = target
+        delta.add_(torch.mv(self.decoder, self._bias)).mul_(2 / n)
+        return loss, delta
+
+    def backward(self, x, A, d_columns):
+        """Write the gradients of W, V and c."""
+        n = len(x)
+        h, target, scale = self._h[:n], self._target, 2 / n
+        k = torch.mm(h.T, h, out=self._k).mul_(scale)
+        if self.tied:
+            # The factors of the columns of W are a part of what W is multiplied by.
+            k.diagonal().add_(d_columns)
+            torch.mm(self.weight, k, out=self.d_weight)
+            self.d_weight.addr_(self._rho, self._mean, alpha=scale)
+            if self._shares:
+                A = torch.add(A, h, alpha=-scale, out=self._p[:n])
+            else:
+                self.d_weight.addmm_(target.T, h, alpha=-scale)
+            self.d_weight.addmm_(x.T, A)
+        else:
+            torch.mul(self.weight, d_columns, out=self.d_weight)
+            self.d_weight.addmm_(x.T, A)
+            torch.mm(k, self.decoder, out=self.d_decoder)
+            self.d_decoder.addmm_(h.T, target, alpha=-scale)
+            self.d_decoder.addr_(self._mean, self._rho, alpha=scale)
+        torch.mul(self._rho, scale, out=self.d_c)

@@ -1,0 +1,317 @@
+"""Kinds of rows: arrays, large memory maps and sparse rows, told apart in one place.
+
+`as_rows` makes the object that belongs to an array. Everything else asks that object
+for what it needs, and never which kind of array is behind it. No kind copies, casts or
+makes dense more than a block of rows at a time.
+"""
+
+import mmap
+
+import numpy as np
+import torch
+
+from .device import has_float64, isolated
+
+# Entries of the widest intermediate result of one block of rows.
+_BLOCK_ENTRIES = 2**22
+
+# A larger memory map is read window by window; a smaller one counts as memory.
+_WINDOW_BYTES = 2**28
+
+# Dense rows that are looked at together, as those of the start and of statistics are.
+_SAMPLE_BYTES = 2**28
+
+
+def as_array(X):
+    """Return a tensor's values as an array, which shares its memory if that can be.
+
+    Anything but a tensor is returned as it is. Raises TypeError for what has no rows to
+    share: sparse tensors and lazy frames.
+    """
+    X = detached(X)
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.dtype == torch.bfloat16:
+        X = X.double()  # NumPy has no such format.
+    return X.numpy(force=True)
+
+
+def detached(X):
+    """Return a tensor without its graph, and anything else as it is.
+
+    Raises TypeError as `as_array` does.
+    """
+    # NumPy would make an array of one object of a lazy frame, without an error.
+    if type(X).__name__ == "LazyFrame":
+        raise TypeError(
+            "A LazyFrame was passed, but its rows are required. Use '.collect()' to "
+            "convert to a DataFrame."
+        )
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.layout != torch.strided:
+        raise TypeError(
+            "A sparse tensor was passed, but dense data is required. Use '.to_dense()' "
+            "to convert to a dense tensor, or pass a scipy sparse array."
+        )
+    return X.detach()
+
+
+def as_tensor(array):
+    """Return a tensor that shares the array's memory where PyTorch can share it.
+
+    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first. A
+    tensor is returned as it is.
+    """
+    if isinstance(array, torch.Tensor):
+        return array
+    flags = array.flags
+    shareable = flags.writeable and flags.aligned and flags.c_contiguous
+    # A single row or column is contiguous whatever its stride is.
+    if not (shareable and array.dtype.isnative and min(array.strides, default=0) >= 0):
+        array = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
+    return torch.from_numpy(array)
+
+
+def dense(rows):
+    """Return sparse rows as an array, and others as they are."""
+    return rows.toarray() if hasattr(rows, "toarray") else rows
+
+
+def is_out_of_core(X):
+    """Return whether X is a memory map (or a view of one) larger than a window."""
+    base = X
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap) and X.nbytes > _WINDOW_BYTES
+
+
+def block_rows(entries_per_row):
+    """Return how many rows to compute at once so that memory stays bounded."""
+    return max(1, _BLOCK_ENTRIES // entries_per_row)
+
+
+def as_rows(X):
+    """Return the `Rows` of an array, a CSR array or a tensor; `Rows` as they are."""
+    if isinstance(X, Rows):
+        return X
+    if hasattr(X, "indptr"):
+        return SparseRows(X)
+    return MappedRows(X) if is_out_of_core(X) else Rows(X)
+
+
+class Rows:
+    """Rows that are in memory: an array or a tensor.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor of shape (n_samples, n_features)
+        Of numbers in any format.
+
+    Attributes
+    ----------
+    X : ndarray or Tensor
+    shape : tuple of int
+    dtype : dtype
+    """
+
+    # Whether the rows may be larger than memory, and whether most entries are zeros.
+    out_of_core = False
+    sparse = False
+
+    def __init__(self, X):
+        self.X = X
+        self.shape = tuple(X.shape)
+        self.dtype = X.dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        """Return the rows that a slice or an array names, dense."""
+        return self.X[index]
+
+    def take(self, index):
+        """Return the `Rows` that ``index`` names, ascending: a copy."""
+        return Rows(self.X[index])
+
+    def blocks(self):
+        """Yield consecutive blocks of rows, as they are stored."""
+        yield self.X
+
+    def extremes(self):
+        """Return the least and the greatest value."""
+        lows, highs = zip(*((b.min(), b.max()) for b in self.blocks()), strict=True)
+        return min(lows), max(highs)
+
+    def evenly_spaced(self, n_samples):
+        """Return about ``n_samples`` rows, dense, the same ones each time.
+
+        There are fewer of them where they would take more than 256 MiB.
+        """
+        n_samples = min(n_samples, self._n_together())
+        return self[:: len(self) // n_samples + 1]
+
+    def sample(self, n_samples, generator):
+        """Return at most ``n_samples`` rows drawn without replacement, dense.
+
+        There are fewer of them where they would take more than 256 MiB.
+        """
+        order = permutation(len(self), generator)
+        return self[order[: min(n_samples, self._n_together())]]
+
+    def _n_together(self):
+        return max(1, _SAMPLE_BYTES // (8 * self.shape[1]))
+
+    def split(self, n_held_out, generator):
+        """Return the `Rows` to train on and those to hold out, drawn at random."""
+        order = permutation(len(self), generator)
+        held_out, kept = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
+        return self.take(kept), self.take(held_out)
+
+    def identity(self):
+        """Return what tells these rows from others: all of them, if they fit."""
+        return self.X
+
+    def tensors(self, n_rows, dtype, device):
+        """Yield (slice, tensor) for consecutive blocks of at most ``n_rows`` rows."""
+        for start in range(0, len(self), n_rows):
+            rows = slice(start, min(start + n_rows, len(self)))
+            yield rows, as_tensor(self[rows]).to(dtype).to(device)
+
+    def moved(self, dtype, device):
+        """Return all rows as a tensor on a GPU with room for them, or else None.
+
+        They keep their own format, if the device has it; otherwise they get ``dtype``.
+        """
+        if not belongs_on(device, self.X):
+            return None
+        own = as_tensor(self.X[:0]).dtype
+        if own != torch.float64 or has_float64(device):
+            dtype = own
+        result = torch.empty(self.shape, dtype=dtype, device=device)
+        for rows, block in self.tensors(block_rows(self.shape[1]), dtype, device):
+            result[rows] = block
+        return result
+
+
+class SparseRows(Rows):
+    """Rows of a CSR array; the entries that they don't name are zeros."""
+
+    sparse = True
+
+    def __getitem__(self, index):
+        return self.X[index].toarray()
+
+    def take(self, index):
+        return SparseRows(self.X[index])
+
+    def extremes(self):
+        X = self.X
+        if not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        return X.data.min(initial=0), X.data.max(initial=0)
+
+    def moved(self, dtype, device):
+        return None
+
+
+class MappedRows(Rows):
+    """Rows of a memory map that may be larger than memory, or some of them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        A memory map, or a view of one.
+    index : ndarray of shape (n_samples,), default=None
+        Which rows, ascending, so that they are read in the order of the file. None is
+        all of them.
+    """
+
+    out_of_core = True
+
+    def __init__(self, X, index=None):
+        super().__init__(X)
+        self.index = index
+        if index is not None:
+            self.shape = (len(index), X.shape[1])
+
+    def __getitem__(self, index):
+        return self.X[index if self.index is None else self.index[index]]
+
+    def take(self, index):
+        """Return a copy, or a view where a copy would be larger than a window."""
+        rows = index if self.index is None else self.index[index]
+        if len(rows) * self.shape[1] * self.dtype.itemsize > _WINDOW_BYTES:
+            return MappedRows(self.X, rows)
+        return Rows(self.X[rows])
+
+    def blocks(self):
+        n_rows = block_rows(self.shape[1])
+        return (self[start : start + n_rows] for start in range(0, len(self), n_rows))
+
+    def sample(self, n_samples, generator):
+        # A permutation of all rows may be larger than memory.
+        index = torch.randint(
+            len(self),
+            (min(n_samples, self._n_together()),),
+            generator=generator,
+            device="cpu",
+        )
+        return self[index.unique().numpy()]
+
+    def split(self, n_held_out, generator):
+        held_out = np.zeros(len(self), dtype=bool)
+        held_out[permutation(len(self), generator)[:n_held_out]] = True
+        return tuple(self.take(np.flatnonzero(part)) for part in (~held_out, held_out))
+
+    def identity(self):
+        return self.evenly_spaced(1000)
+
+    def moved(self, dtype, device):
+        return None
+
+
+def belongs_on(device, X):
+    """Return whether to copy an array to the device as a whole."""
+    if device.type == "cpu":
+        return False
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return X.nbytes <= free / 2
+
+
+def permutation(n, generator):
+    """Return the numbers below ``n`` in random order, as an array of int64."""
+    order = np.empty(n, dtype=np.int64)
+    out = torch.from_numpy(order)
+    torch.randperm(n, generator=generator, out=out, device="cpu")
+    return order
+
+
+def variance_of_rounding(rows, eps):
+    """Return the variance that errors of some ``eps`` may come to in equal rows."""
+    return (16 * eps) ** 2 * rows.square().sum(dim=1).mean()
+
+
+@isolated
+def lost_in_rounding(X, dtype):
+    """Return the part of the variance of X that is lost where it is rounded to dtype.
+
+    It is the variance of the rounding error over that of X, both summed over features,
+    of at most 1000 evenly spaced rows. It is 0 where the rows differ by no more than
+    rounding errors in X itself may come to.
+    """
+    X = as_rows(X)
+    own = np.finfo(X.dtype).eps if X.dtype.kind == "f" else 0.0
+    if own >= torch.finfo(dtype).eps:
+        return 0.0
+    rows = X.evenly_spaced(min(1000, block_rows(X.shape[1])))
+    rows = as_tensor(rows).double()
+    variance = rows.var(dim=0, correction=0).sum()
+    if not variance > variance_of_rounding(rows, own):
+        return 0.0
+    error = rows.to(dtype).double() - rows
+    return (error.var(dim=0, correction=0).sum() / variance).item()
