@@ -101,6 +101,9 @@ class Skcae(Contender):
             seed=self.seed,
             optimizer=self.optimizer,
         )
+        # Steps as long as those of the others, not relative to the weights.
+        if self.optimizer == "adam":
+            self.trainer.optimizer.units = [1.0] * len(self.trainer.optimizer.units)
         self.estimator = None
 
     def train(self, n_epochs):

@@ -15,7 +15,7 @@ from pathlib import Path
 import report
 import torch
 from problem import load_data
-from study import CPU, Plateau, default_batch_size
+from study import CPU, Cooled, default_batch_size
 
 from skcae.engine.inference import code, map_rows
 from skcae.engine.network import Architecture, Parameters
@@ -45,7 +45,7 @@ def make_trainer(X, n_hidden, tied, lam, n_projections=1, arrays=None):
         arrays,
         loss="squared_error",
         lam=lam,
-        learning_rate=0.005,
+        learning_rate=0.05,
         batch_size=default_batch_size(X),
         precision="float32",
         device=CPU,
@@ -59,10 +59,10 @@ def layers_trained(X, n_hidden, tied, lam, seconds):
     layers = []
     for size in n_hidden:
         trainer = make_trainer(X, (size,), tied, lam)
-        plateau = Plateau(trainer)
+        schedule = Cooled(trainer)
         start = time.process_time()
         while time.process_time() - start < seconds / len(n_hidden):
-            plateau.update(trainer.epoch().objective)
+            schedule.update(trainer.epoch().objective)
         arrays = trainer.arrays()
         layers.append([group[0] for group in arrays])
         X = map_rows(code, trainer.architecture, arrays, X, device=CPU)
@@ -85,12 +85,12 @@ def objectives(X, n_hidden, tied, lam, budget, *, layerwise=False, n_projections
     if layerwise:
         arrays = layers_trained(X, n_hidden, tied, lam, budget / 2)
     trainer = make_trainer(X, n_hidden, tied, lam, n_projections, arrays)
-    plateau = Plateau(trainer)
+    schedule = Cooled(trainer)
     values = []
     for seconds in (budget / 2, budget):
         n_epochs = 0
         while time.process_time() - start < seconds:
-            plateau.update(trainer.epoch().objective)
+            schedule.update(trainer.epoch().objective)
             n_epochs += 1
         # Before the first one there is nothing to compare.
         values.append(exact_objective(trainer, X, lam) if n_epochs else float("nan"))

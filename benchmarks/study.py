@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 
+from skcae._epochs import Schedule
 from skcae.engine.network import Architecture, Parameters
 from skcae.engine.training import Trainer
 
@@ -49,22 +50,17 @@ def data_sets(mnist):
     yield "mnist, 10,000 rows", load_data("mnist", 10_000, None, mnist), 256, 20
 
 
-class Plateau:
-    """The learning rate schedule of `fit`, without its end."""
+class Cooled:
+    """The learning rate schedule of `fit`."""
 
     def __init__(self, trainer):
         self.trainer = trainer
-        self.best, self.n_waited, self.n_reductions = np.inf, 0, 0
+        negligible = 0.01 * trainer.variance
+        self.schedule = Schedule(0.02, 3, negligible, trainer.batches.n_batches)
 
     def update(self, value):
-        if value < self.best * (1 - 1e-3):
-            self.best, self.n_waited = value, 0
-        elif self.n_waited == 4:
-            self.n_waited = 0
-            self.n_reductions = min(self.n_reductions + 1, 3)
-            self.trainer.scale_learning_rate(0.3**self.n_reductions)
-        else:
-            self.n_waited += 1
+        self.schedule.update(value)
+        self.trainer.scale_learning_rate(self.schedule.factor)
 
 
 def default_batch_size(X, largest=1024):
@@ -74,7 +70,7 @@ def default_batch_size(X, largest=1024):
 
 def make_trainer(X, n_hidden, tied, seed=0, start=None, **parameters):
     batch_size = default_batch_size(X, parameters.pop("largest_batch", 1024))
-    settings = {"batch_size": batch_size, "learning_rate": 0.005, "optimizer": "muon"}
+    settings = {"batch_size": batch_size, "learning_rate": 0.05, "optimizer": "muon"}
     arrays = None
     if start == "glorot":
         arrays = Parameters(*([a] for a in glorot(X.shape[1], n_hidden, seed)))
@@ -94,14 +90,14 @@ def make_trainer(X, n_hidden, tied, seed=0, start=None, **parameters):
 def stochastic(X, n_hidden, tied, budget, **parameters):
     """Return the lowest objective of an epoch within fractions of the budget."""
     trainer = make_trainer(X, n_hidden, tied, **parameters)
-    plateau = Plateau(trainer)
+    schedule = Cooled(trainer)
     seconds, values = [], []
     start = time.process_time()
     while True:
         epoch = trainer.epoch()
         seconds.append(time.process_time() - start)
         values.append(epoch.objective)
-        plateau.update(epoch.objective)
+        schedule.update(epoch.objective)
         if seconds[-1] > budget:
             return lowest(seconds, values, budget)
 
@@ -143,33 +139,14 @@ def lowest(seconds, values, budget):
 
 
 CANDIDATES = {
-    "muon 0.005 (default)": {},
-    "muon 0.002": {"learning_rate": 0.002},
-    "muon 0.01": {"learning_rate": 0.01},
-    "muon 0.005, batch <= 256": {"largest_batch": 256},
-    "muon 0.005, Glorot start": {"start": "glorot"},
-    "adam 0.003, batch <= 256": {
-        "optimizer": "adam",
-        "learning_rate": 0.003,
-        "largest_batch": 256,
-    },
-    "adam 0.01, batch <= 256": {
-        "optimizer": "adam",
-        "learning_rate": 0.01,
-        "largest_batch": 256,
-    },
-    "adam 0.003, Glorot start": {
-        "optimizer": "adam",
-        "learning_rate": 0.003,
-        "largest_batch": 256,
-        "start": "glorot",
-    },
-    "adam 0.001, Glorot start": {
-        "optimizer": "adam",
-        "learning_rate": 0.001,
-        "largest_batch": 256,
-        "start": "glorot",
-    },
+    "muon 0.05 (default)": {},
+    "muon 0.02": {"learning_rate": 0.02},
+    "muon 0.1": {"learning_rate": 0.1},
+    "muon 0.05, batch <= 256": {"largest_batch": 256},
+    "muon 0.05, Glorot start": {"start": "glorot"},
+    "adam 0.05": {"optimizer": "adam"},
+    "adam 0.02": {"optimizer": "adam", "learning_rate": 0.02},
+    "adam 0.05, Glorot start": {"optimizer": "adam", "start": "glorot"},
 }
 
 

@@ -22,8 +22,8 @@ from study import tabular
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 
-RATES = (0.005, 0.01, 0.02)
-SETTINGS = [(0.005, 5), (0.005, 10), (0.01, 10), (0.02, 10)]
+RATES = (0.02, 0.05, 0.1)
+SETTINGS = [(0.01, 5), (0.02, 5), (0.05, 5), (0.02, 10)]
 
 
 def bundled(name):
@@ -82,7 +82,7 @@ def by_rate(X, n_seeds, **parameters):
         for model in fits:
             fit_quietly(model, X)
         epochs.append(float(np.mean([model.n_iter_ for model in fits])))
-        reached = [m.lam * m.contraction(X).mean() - m.score(X) for m in fits]
+        reached = [m.lam_ * m.contraction(X).mean() - m.score(X) for m in fits]
         objectives.append(float(np.mean(reached)))
     return epochs, objectives
 

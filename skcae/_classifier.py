@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, with_callbacks, without_callbacks
 from ._epochs import (
-    Plateau,
+    Schedule,
     Training,
     all_or_nothing,
     explained_failure,
@@ -116,9 +116,9 @@ class ContractiveAutoencoderClassifier(
     solver : {"adam", "muon"}, default="muon"
         Optimiser of fine-tuning; see `ContractiveAutoencoderTransformer`.
 
-    learning_rate_init : float, default=0.01
-        Initial learning rate of fine-tuning, in (0, inf). It is multiplied by 0.3 each
-        time that the objective stops improving, three times in all.
+    learning_rate_init : float, default=0.02
+        Initial learning rate of fine-tuning, in (0, inf). It stays while there is
+        progress, and then falls to zero; see ``n_iter_no_change``.
 
     batch_size : int or "auto", default="auto"
         Number of labelled samples of a gradient step. "auto" is a sixteenth of them,
@@ -127,13 +127,13 @@ class ContractiveAutoencoderClassifier(
     max_iter : int, default=500
         Maximum number of epochs of fine-tuning. In [1, inf).
 
-    tol : float, default=1e-3
-        Improvement of the objective that counts as one, relative to the objective
+    tol : float, default=0.01
+        Improvement of the objective that counts as progress, relative to the objective
         where that is above 1. In [0, inf).
 
-    n_iter_no_change : int, default=10
-        Number of epochs without an improvement by ``tol`` after which the learning
-        rate is reduced or, after the third reduction, training has converged.
+    n_iter_no_change : int, default=5
+        Number of times without progress after which the learning rate begins to fall,
+        as in `ContractiveAutoencoderTransformer`. In [1, inf).
 
     early_stopping : bool, default=False
         Whether to watch the cross-entropy on held-out labelled samples in place of the
@@ -286,11 +286,11 @@ class ContractiveAutoencoderClassifier(
         corruption=None,
         corruption_level=0.1,
         solver="muon",
-        learning_rate_init=0.01,
+        learning_rate_init=0.02,
         batch_size="auto",
         max_iter=500,
-        tol=1e-3,
-        n_iter_no_change=10,
+        tol=0.01,
+        n_iter_no_change=5,
         early_stopping=False,
         validation_fraction=0.1,
         device="auto",
@@ -612,7 +612,12 @@ class ContractiveAutoencoderClassifier(
         names += ["validation_loss"] if self.early_stopping else []
         return Training(
             trainer,
-            Plateau(float(self.tol), self.n_iter_no_change, negligible=1.0),
+            Schedule(
+                float(self.tol),
+                self.n_iter_no_change,
+                negligible=1.0,
+                n_batches=trainer.batches.n_batches,
+            ),
             names,
             validation=validation_data,
             verbose=self.verbose,

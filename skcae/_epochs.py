@@ -7,10 +7,14 @@ import numpy as np
 
 from .engine.device import memory_errors
 
-# The learning rate is multiplied by the factor each time that the objective stops
-# improving; after the last reduction, training has converged.
-_REDUCTION_FACTOR = 0.3
-_N_REDUCTIONS = 3
+# Progress is judged after so many steps, and not before this many in all.
+_WINDOW_STEPS = 16
+_LEAST_STEPS = 160
+_LEAST_EPOCHS = 5
+
+# After so many epochs the rate falls in any case, so that training ends within the
+# default of max_iter.
+_MOST_EPOCHS = 240
 
 
 @contextmanager
@@ -25,55 +29,92 @@ def all_or_nothing(estimator):
         raise
 
 
-class Plateau:
-    """Counts epochs without improvement; says when to slow down and when to stop.
+class Schedule:
+    """Keeps the learning rate while there is progress, then lets it fall to zero.
+
+    The mean of the watched loss over a window of a few epochs shows progress if it is
+    below the best one before by a part of that. After ``patience`` windows without, the
+    rate falls linearly over as many epochs as it was constant; then training has
+    converged. (Wen et al., "Understanding Warmup-Stable-Decay Learning Rates", 2024,
+    say why the loss falls most while the rate does.)
 
     Parameters
     ----------
     tol : float
-        Relative improvement that counts as one.
+        Relative improvement that counts as progress. Unless it is 0, the rate falls
+        after 240 epochs in any case.
     patience : int
-        Number of epochs to wait for it.
+        Number of windows to wait for it.
     negligible : float
         An improvement by less than ``tol`` times this counts as none in any case.
+    n_batches : int
+        Number of steps of an epoch.
+    **state
+        What `state` returned, to go on from there.
     """
 
     def __init__(
-        self, tol, patience, negligible, *, best=np.inf, n_waited=0, n_reductions=0
+        self,
+        tol,
+        patience,
+        negligible,
+        n_batches,
+        *,
+        best=np.inf,
+        n_waited=0,
+        window=(),
+        n_epochs=0,
+        n_constant=None,
     ):
         self.tol = tol
         self.patience = patience
         self.negligible = negligible
+        self.window_epochs = max(1, round(_WINDOW_STEPS / n_batches))
+        self.least_epochs = max(_LEAST_EPOCHS, -(-_LEAST_STEPS // n_batches))
         self.best = best
         self.n_waited = n_waited
-        self.n_reductions = n_reductions
+        self.window = list(window)
+        self.n_epochs = n_epochs
+        self.n_constant = n_constant
 
     def update(self, value):
         """Take the newest value of the watched loss."""
-        needed = self.tol * max(abs(self.best), self.negligible)
-        if np.isinf(self.best) or value < self.best - needed:
-            self.best = value
-            self.n_waited = 0
+        self.n_epochs += 1
+        if self.n_constant is not None:
             return
-        self.n_waited += 1
-        if self.n_waited >= self.patience:
-            self.n_waited = 0
-            self.n_reductions += 1
+        self.window.append(float(value))
+        if len(self.window) == self.window_epochs:
+            mean = sum(self.window) / len(self.window)
+            self.window = []
+            needed = self.tol * max(abs(self.best), self.negligible)
+            if np.isinf(self.best) or mean < self.best - needed:
+                self.best, self.n_waited = mean, 0
+            else:
+                self.n_waited += 1
+        is_over = self.n_waited >= self.patience
+        if self.tol > 0:
+            is_over |= self.n_epochs >= _MOST_EPOCHS
+        if is_over and self.n_epochs >= self.least_epochs:
+            self.n_constant = self.n_epochs
 
     @property
     def factor(self):
-        """Factor of the initial learning rate."""
-        return _REDUCTION_FACTOR ** min(self.n_reductions, _N_REDUCTIONS)
+        """Factor of the initial learning rate in the next epoch."""
+        if self.n_constant is None:
+            return 1.0
+        return max(0.0, 2 - (self.n_epochs + 0.5) / self.n_constant)
 
     @property
     def converged(self):
-        return self.n_reductions > _N_REDUCTIONS
+        return self.n_constant is not None and self.n_epochs >= 2 * self.n_constant
 
     def state(self):
         return {
             "best": float(self.best),
             "n_waited": self.n_waited,
-            "n_reductions": self.n_reductions,
+            "window": tuple(self.window),
+            "n_epochs": self.n_epochs,
+            "n_constant": self.n_constant,
         }
 
 
@@ -91,7 +132,7 @@ class Training:
     Parameters
     ----------
     trainer : Trainer or FineTuner
-    plateau : Plateau
+    schedule : Schedule
     names : sequence of str
         Of the curves to record besides "objective": terms of the objective, and
         "validation_loss".
@@ -111,7 +152,7 @@ class Training:
     def __init__(
         self,
         trainer,
-        plateau,
+        schedule,
         names,
         *,
         validation=None,
@@ -123,7 +164,7 @@ class Training:
     ):
         self.trainer = trainer
         self.fingerprint = fingerprint
-        self.plateau = plateau
+        self.schedule = schedule
         self.validation = validation
         self.verbose = verbose
         self.progress = Progress(
@@ -134,7 +175,7 @@ class Training:
         for name in names:
             self._earlier.setdefault(name, np.full(n_earlier, np.nan))
         self._curves = {name: [] for name in self._earlier}
-        trainer.scale_learning_rate(plateau.factor)
+        trainer.scale_learning_rate(schedule.factor)
 
     def epoch(self):
         """Train for one epoch; return the loss to watch."""
@@ -183,11 +224,11 @@ class Training:
                 group.gather()
                 with explained():
                     loss = self.epoch()
-                self.plateau.update(loss)
-                self.trainer.scale_learning_rate(self.plateau.factor)
+                self.schedule.update(loss)
+                self.trainer.scale_learning_rate(self.schedule.factor)
                 if any(group.gather(bool(end(task)))):
                     return "callback"
-                if self.plateau.converged:
+                if self.schedule.converged:
                     return "convergence"
         except KeyboardInterrupt as error:
             # The other processes know of any other interrupt but a callback's.
@@ -263,8 +304,10 @@ def explained_failure(diverged, out_of_memory):
 
 def to_lower(estimator, **in_use):
     """Return the names and values of the parameters in use, for a message."""
+    values = {name: getattr(estimator, name) for name, used in in_use.items() if used}
     texts = [
-        f"{name} ({getattr(estimator, name)})" for name, used in in_use.items() if used
+        f"{name} ({value if value != 'auto' else getattr(estimator, 'lam_', value)})"
+        for name, value in values.items()
     ]
     return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import joblib
 import numpy as np
 
-from ._epochs import Plateau, Training
+from ._epochs import Schedule, Training
 from ._validation import plain
 from .engine.network import Parameters
 from .engine.penalties import PARAMETERS
@@ -76,7 +76,7 @@ class Past:
             lowest = trainer.mean_objective(validation)
         if self.restores:
             trainer.restore(self.state["trainer"])
-        plateau = Plateau(
+        schedule = Schedule(
             tol,
             patience,
             # A model this good is as good as perfect; or its error is mere rounding.
@@ -84,11 +84,12 @@ class Past:
                 _GOOD_ENOUGH * trainer.variance,
                 float(np.finfo(np.float32).eps) * trainer.mean_square,
             ),
-            **(self.state["plateau"] if self.resumes else {}),
+            n_batches=trainer.batches.n_batches,
+            **(self.state["schedule"] if self.resumes else {}),
         )
         return Training(
             trainer,
-            plateau,
+            schedule,
             names,
             validation=validation,
             kept=trainer.snapshot(self.fitted),
@@ -140,7 +141,7 @@ def state_of(estimator, training):
         # Early stopping returns other parameters than those of the last epoch.
         "arrays": tuple(trainer.arrays()) if estimator.early_stopping else None,
         "lowest": float(training.progress.lowest),
-        "plateau": training.plateau.state(),
+        "schedule": training.schedule.state(),
         "fingerprint": training.fingerprint,
     }
 

@@ -117,10 +117,12 @@ class ContractiveAutoencoderTransformer(
         and the penalty is that of the whole: see the user guide on what it does not do.
         In [1, inf).
 
-    lam : float, default=0.1
+    lam : float or "auto", default="auto"
         Weight λ of the contraction penalty, in [0, inf); 0 is a plain autoencoder.
-        Both terms of the objective are sums over features or units, so its best value
-        depends on the scale of the data. Try powers of √10 from 0.01 to 10.
+        "auto" makes the penalty, at the start of training, a quarter of the variance
+        that the start explains; the number is ``lam_``. It follows the scale of the
+        data: both terms of the objective are sums over features or units, so that the
+        best number depends on it. For a search, try powers of √10 around ``lam_``.
 
     gamma : float, default=0.0
         Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
@@ -161,10 +163,12 @@ class ContractiveAutoencoderTransformer(
         as a probability; it requires data in [0, 1].
 
     tied_weights : bool, default=True
-        Whether the decoder weights are V = Wᵀ. It halves the number of parameters and
-        keeps the penalty of one layer meaningful: a decoder of its own can undo any
-        shrinking of W, so that the penalty can be made small without changing what the
-        features say.
+        Whether the decoder weights are V = g Wᵀ, with a fixed number g. It halves the
+        number of parameters and keeps the penalty of one layer meaningful: a decoder of
+        its own can undo any shrinking of W, so that the penalty can be made small
+        without changing what the features say. g is 1 where units can reconstruct the
+        data without saturating, as they can for most data in [0, 1], and otherwise the
+        mean square of the pre-activations that the start would have with g = 1.
 
     n_projections : int or None, default=1
         Number of random projections with which each step of training estimates the
@@ -177,9 +181,10 @@ class ContractiveAutoencoderTransformer(
         objectives in less time, but each of its steps costs more. "adam" [6]_ is for
         layers so wide that this is too much.
 
-    learning_rate_init : float, default=0.005
-        Initial learning rate, in (0, inf). It is multiplied by 0.3 each time that the
-        objective stops improving, three times in all.
+    learning_rate_init : float, default=0.05
+        Initial learning rate, in (0, inf). It is relative to the size of the weights at
+        the start, so that it need not be changed for data of another scale. It stays
+        while there is progress, and then falls to zero; see ``n_iter_no_change``.
 
     batch_size : int or "auto", default="auto"
         Number of samples of a gradient step. "auto" is n_samples // 16, but at least
@@ -188,13 +193,15 @@ class ContractiveAutoencoderTransformer(
     max_iter : int, default=500
         Maximum number of epochs. In [1, inf).
 
-    tol : float, default=1e-3
-        Relative improvement of the objective that counts as one, relative to at least
-        1% of the variance of X (summed over features). In [0, inf).
+    tol : float, default=0.02
+        Relative improvement of the objective that counts as progress, relative to at
+        least 1% of the variance of X (summed over features). In [0, inf).
 
-    n_iter_no_change : int, default=5
-        Number of epochs without an improvement by ``tol`` after which the learning
-        rate is reduced or, after the third reduction, training has converged.
+    n_iter_no_change : int, default=3
+        Number of times without progress after which the learning rate begins to fall.
+        Progress is judged after each epoch or, where an epoch has fewer than 16 steps,
+        by the mean of several. The rate falls linearly, over as many epochs as it was
+        constant; then training has converged. In [1, inf).
 
     early_stopping : bool, default=False
         Whether to watch the objective on held-out samples in place of that on the
@@ -242,7 +249,8 @@ class ContractiveAutoencoderTransformer(
         The encoder biases b, by layer.
 
     decoder_coefs_ : list of ndarray of shape (n_hidden, n_features)
-        The decoder weights V, by layer; transposes of the encoder's if tied.
+        The decoder weights V, by layer; transposes of the encoder's if tied, the last
+        one times g.
 
     decoder_intercepts_ : list of ndarray of shape (n_features,)
         The decoder biases c, by layer.
@@ -258,6 +266,9 @@ class ContractiveAutoencoderTransformer(
         ``lam``) and, if ``gamma > 0``, "curvature", and of "validation_loss" if
         ``early_stopping=True``; NaN for epochs without. If ``corruption`` is not None,
         all are at the corrupted input.
+
+    lam_ : float
+        The weight λ that was used.
 
     n_iter_ : int
         Number of epochs run, over all calls that continued the same training.
@@ -336,6 +347,7 @@ class ContractiveAutoencoderTransformer(
             name: [Interval(Real, 0, None, closed="neither" if is_option else "left")]
             for name, is_option in PARAMETERS.items()
         },
+        "lam": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "corruption": [StrOptions(set(CORRUPTIONS)), None],
         "corruption_level": [Interval(Real, 0, None, closed="left")],
@@ -367,7 +379,7 @@ class ContractiveAutoencoderTransformer(
         self,
         n_hidden=64,
         *,
-        lam=0.1,
+        lam="auto",
         gamma=0.0,
         sigma=0.1,
         alpha=0.0,
@@ -379,11 +391,11 @@ class ContractiveAutoencoderTransformer(
         tied_weights=True,
         n_projections=1,
         solver="muon",
-        learning_rate_init=0.005,
+        learning_rate_init=0.05,
         batch_size="auto",
         max_iter=500,
-        tol=1e-3,
-        n_iter_no_change=5,
+        tol=0.02,
+        n_iter_no_change=3,
         early_stopping=False,
         validation_fraction=0.1,
         precision="float32",
@@ -495,7 +507,8 @@ class ContractiveAutoencoderTransformer(
 
         It goes on from the current parameters and doesn't look for convergence. The
         first call takes the initial parameters from its chunk, which should hold
-        several hundred rows. Callbacks are called by `fit` alone.
+        several hundred rows. The learning rate stays the initial one, so that a lower
+        one than for `fit` is better. Callbacks are called by `fit` alone.
 
         Parameters
         ----------
@@ -589,6 +602,10 @@ class ContractiveAutoencoderTransformer(
         n_samples = agreed_n_samples(self, rows, group, n_earlier)
         past = past_of(self, rows, group, continues, keeps_optimizer)
         settings = self._settings()
+        if continues:
+            architecture = self._fitted_architecture
+            if settings["lam"] is None:
+                settings["lam"] = self.lam_
         precision = self._usable_precision(settings["device"])
         self._warn_of_rounding(rows, precision)
         trainer = Trainer(
@@ -616,8 +633,14 @@ class ContractiveAutoencoderTransformer(
         return names + (["validation_loss"] if self.early_stopping else [])
 
     def _penalty_settings(self):
-        """Return the weights and the other parameters of the penalties, by name."""
-        return {name: float(getattr(self, name)) for name in PARAMETERS}
+        """Return the weights and the other parameters of the penalties, by name.
+
+        A weight that is yet to be chosen is None.
+        """
+        return {
+            name: None if value == "auto" else float(value)
+            for name, value in ((name, getattr(self, name)) for name in PARAMETERS)
+        }
 
     def _usable_precision(self, device):
         if self.precision == "float64" and not has_float64(device):
@@ -714,7 +737,7 @@ class ContractiveAutoencoderTransformer(
         history = training.curves()
         loss_curve = history.pop("objective")
         # An interrupt may have come in the middle of an epoch.
-        ended = why == "interrupt" or training.plateau.converged
+        ended = why == "interrupt" or training.schedule.converged
         return {
             "encoder_coefs_": arrays.encoder_weights,
             "encoder_intercepts_": arrays.encoder_biases,
@@ -723,6 +746,7 @@ class ContractiveAutoencoderTransformer(
             "loss_curve_": loss_curve,
             "history_": history,
             "n_iter_": len(loss_curve),
+            "lam_": trainer.settings["lam"],
             "_architecture": tuple(trainer.architecture),
             "_loss": trainer.loss,
             "_training_state": (
@@ -745,28 +769,43 @@ class ContractiveAutoencoderTransformer(
             return
         if self.corruption is not None:  # The error is not of X itself.
             return
-        explained = training.trainer.explained(self._arrays, rows)
+        trainer = training.trainer
+        explained, saturated = trainer.explained(self._arrays, rows)
         if explained is None or explained >= 1 - _UNLEARNT:
             return
-        of_what, scale = "variance of X", f"Scale X, with {scalers(rows)}"
+        of_what = "variation of X (by cross-entropy)" if unit_interval else "variance"
+        advice = []
+        balanced = trainer.balanced_lam
+        if balanced and self.lam_ > 2 * balanced:
+            advice.append(
+                f"lam is {self.lam_ / balanced:.2g} times the {balanced:.3g} of "
+                "lam='auto': lower it"
+            )
         if unit_interval:
-            of_what = "variation of X (by cross-entropy)"
-            scale = f"Scale X, with {unit_scaler(rows)}, if it fills little of [0, 1]"
-        lower = to_lower(
-            self,
-            **self._weights_in_use(),
-            alpha=self.alpha > 0,
-            learning_rate_init=True,
+            advice.append(
+                f"scale X, with {unit_scaler(rows)}, if it fills little of [0, 1]"
+            )
+        in_use = {"gamma": self.gamma > 0, "alpha": self.alpha > 0}
+        if any(in_use.values()):
+            advice.append(f"lower {to_lower(self, **in_use)}")
+        reason = (
+            f"as {saturated:.0%} of the activations are saturated, "
+            if saturated > 0.5
+            else ""
+        )
+        advice.append(
+            f"{reason}lower learning_rate_init ({self.learning_rate_init}) or raise n_hidden "
+            f"({self.n_hidden})"
         )
         warnings.warn(
             f"The reconstruction explains {max(0, explained):.1%} of the {of_what}: "
-            f"the features keep next to nothing of it. {scale}, or lower {lower}, "
-            f"or raise n_hidden ({self.n_hidden})."
+            "the features keep next to nothing of it. In this order, "
+            f"{'; or '.join(advice)}."
         )
 
     def _weights_in_use(self):
         """Return whether each penalty has a weight, by the weight's name."""
-        return {p.weight: getattr(self, p.weight) > 0 for p in PENALTIES.values()}
+        return {p.weight: getattr(self, p.weight) != 0 for p in PENALTIES.values()}
 
     def _explained_failure(self, rows):
         """Return the context in which errors of training say what to change."""

@@ -42,6 +42,12 @@ _WEIGHTS = {name: penalty.weight for name, penalty in PENALTIES.items()}
 _WEIGHTS["tangent"] = "tangent_weight"  # of a classifier
 
 
+def _weight(estimator, name):
+    """Return the weight of a term, of which "auto" is a rule, as a number."""
+    value = getattr(estimator, name)
+    return getattr(estimator, f"{name}_") if value == "auto" else value
+
+
 def _as_images(X, image_shape):
     """Return the rows of X as images: its last axis becomes two. None leaves them."""
     if image_shape is None:
@@ -354,7 +360,7 @@ class TrainingCurveDisplay(_Display):
             if weight is not None:
                 label, values = (
                     f"{weight} · {label}",
-                    getattr(estimator, weight) * values,
+                    _weight(estimator, weight) * values,
                 )
             terms[label] = values
         curves = {"objective": estimator.loss_curve_, **terms}

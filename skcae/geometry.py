@@ -289,7 +289,7 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     >>> from skcae.geometry import contraction_ratio
     >>> X = minmax_scale(load_iris().data)
     >>> cae = ContractiveAutoencoderTransformer(lam=1, random_state=0).fit(X)
-    >>> near, far = contraction_ratio(cae, X, [0.1, 10], random_state=0)
+    >>> near, far = contraction_ratio(cae, X, [0.1, 100], random_state=0)
     >>> bool(1 > near > far)
     True
     """

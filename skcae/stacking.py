@@ -111,6 +111,7 @@ def stack(pipeline):
         loss_curve_=np.empty(0),
         history_={name: np.empty(0) for name in stacked._curve_names()},
         n_iter_=0,
+        lam_=layers[0].lam_,
         _architecture=tuple(architecture),
         _loss=layers[0]._loss,
         _training_state=None,
@@ -172,6 +173,6 @@ def _joined(names, architectures):
                 f"before it computes {sizes[-1]}."
             )
         sizes += other.sizes[1:]
-    return first._replace(
-        sizes=sizes, tied=first.tied and all(other.tied for other in others)
-    )
+    # There is one gain, of what reconstructs the data.
+    tied = first.tied and all(other.tied and other.gain == 1 for other in others)
+    return first._replace(sizes=sizes, tied=tied)

@@ -16,7 +16,7 @@ import torch
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
-from skcae import ContractiveAutoencoderTransformer
+from skcae import ContractiveAutoencoderTransformer, _epochs
 from skcae.engine import batches
 from skcae.engine import rows as rows_module
 
@@ -29,6 +29,22 @@ def one_thread():
     with threadpool_limits(limits=1):
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_schedules():
+    """Let training converge early: most tests ask for little progress."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_epochs, "_LEAST_STEPS", 16)
+        patch.setattr(_epochs, "_LEAST_EPOCHS", 1)
+        yield
+
+
+@pytest.fixture
+def usual_schedules(monkeypatch):
+    """Let training converge when it does in other processes."""
+    monkeypatch.setattr(_epochs, "_LEAST_STEPS", 160)
+    monkeypatch.setattr(_epochs, "_LEAST_EPOCHS", 5)
 
 
 @pytest.fixture(scope="session")

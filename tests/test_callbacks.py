@@ -104,7 +104,7 @@ def test_each_checkpoint_is_a_fit_that_can_go_on(digits, tmp_path):
     checkpoints = KeepAll(tmp_path / "cae.pickle")
     model = ContractiveAutoencoderTransformer(tol=0.05, **SETTINGS)
     model.set_callbacks(checkpoints).fit(X)
-    assert len(checkpoints.contents) == model.n_iter_ > 10
+    assert len(checkpoints.contents) == model.n_iter_ >= 8
     for n_epochs in (1, 7, model.n_iter_ - 1):
         resumed = pickle.loads(checkpoints.contents[n_epochs - 1])
         assert resumed.n_iter_ == n_epochs

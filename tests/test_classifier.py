@@ -540,8 +540,9 @@ def test_improvements_by_less_than_tol_do_not_count(fit_with_losses):
     # However large they are relative to a loss below 1.
     losses = 0.5 ** np.arange(1, 100)
     model = fit_with_losses(losses, tol=0.5, n_iter_no_change=3)
-    # The first loss is 0.5, which none can improve by as much.
-    assert model.n_iter_ == 1 + 4 * 3
+    # Of windows of eight epochs the first sets the best loss, which none can improve by
+    # as much; after three more the rate falls for as many epochs.
+    assert model.n_iter_ == 2 * (1 + 3) * 8
 
 
 @unconverged
@@ -909,7 +910,7 @@ def test_sample_weights_are_not_accepted(X, y, make):
     "method", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
 )
 def test_rows_too_large_to_compute_with(method, X, y, make):
-    transformer = small(6, activation="gelu", max_iter=50, tol=0.3, random_state=0)
+    transformer = small(6, activation="gelu", max_iter=500, tol=0.3, random_state=0)
     model = make(transformer).fit(X, y)
     # Beyond what any order of a sum's terms could keep finite.
     model.coefs_ = [100 * coefs for coefs in model.coefs_]

@@ -210,7 +210,7 @@ def curves_of(display):
 @pytest.mark.parametrize("gamma", [0, 2])
 @pytest.mark.parametrize("alpha", [0, 0.1])
 def test_terms_of_the_objective_sum_to_it(alpha, gamma, make, X):
-    cae = make(lam=0.5, gamma=gamma, alpha=alpha).fit(X)
+    cae = make(lam=0.05, gamma=gamma, alpha=alpha / 100).fit(X)
     display = displays.TrainingCurveDisplay.from_estimator(cae)
     for line in display.lines_:
         np.testing.assert_array_equal(line.get_xdata(), np.arange(1, cae.n_iter_ + 1))
@@ -219,7 +219,7 @@ def test_terms_of_the_objective_sum_to_it(alpha, gamma, make, X):
     np.testing.assert_allclose(sum(curves.values()), cae.loss_curve_)
     if alpha:
         assert cae.tied_weights
-        penalty = alpha * np.square(cae.components_).sum()
+        penalty = cae.alpha * np.square(cae.components_).sum()
         assert curves.pop("weight decay")[-1] == pytest.approx(penalty, rel=1e-4)
     if gamma:
         expected = 2 * cae.history_["curvature"]

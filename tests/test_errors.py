@@ -360,27 +360,37 @@ def test_huge_values_after_fit_do_not_warn(X, make):
         assert np.isfinite(model.contraction(rows)).all()
 
 
-NOTHING_LEARNT = (
-    r"explains \d\.\d% of the varia(nce|tion) of X.* Scale X.* or lower lam "
-    r".*, or raise n_hidden \(\d+\)\."
-)
+NOTHING_LEARNT = r"explains \d\.\d% of the varia(nce|tion).*: the features keep next to"
 
 
 @pytest.mark.parametrize(
-    "factor, parameters",
+    "parameters, advice, cure",
     [
-        (1e3, {}),
-        (1e-3, {"tied_weights": False}),
-        (1e-27, {"tol": 1e-3}),
-        (1, {"lam": 1e6, "tol": 1e-3, "n_iter_no_change": 5}),
+        (
+            {"lam": 1e6},
+            r"lam is \d\.?\d*e\+\d\d times the .* of lam='auto'",
+            {"lam": "auto"},
+        ),
+        ({"alpha": 10.0}, r"lower alpha \(10\.0\)", {"alpha": 1e-6}),
+        ({"gamma": 1e9, "sigma": 0.5}, r"lower gamma \(1", {"gamma": 1e-3}),
     ],
-    ids=["large values", "small values", "squares underflow", "large lam"],
+    ids=["lam", "alpha", "gamma"],
 )
-def test_a_model_that_keeps_nothing_warns(factor, parameters, X, make):
-    centred = X - X.mean(axis=0)
-    with pytest.warns(UserWarning, match=NOTHING_LEARNT):
-        make(**parameters).fit(factor * centred)
-    make().fit(centred)  # A warning would be an error.
+def test_a_model_that_keeps_nothing_says_why(parameters, advice, cure, X, make):
+    model = make(tol=1e-2, n_iter_no_change=2, **parameters)
+    with pytest.warns(UserWarning, match=f"{NOTHING_LEARNT}.* order, {advice}"):
+        model.fit(X)
+    model.set_params(**cure).fit(X)  # A warning would be an error.
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("factor", [1e-27, 1e-3, 1e3, 1e9])
+def test_the_scale_of_the_data_is_no_matter(factor, tied, X, make):
+    # A warning that the features keep nothing would be an error.
+    model = make(tied_weights=tied, precision="float64").fit(factor * (X - X.mean(0)))
+    rows = factor * (X - X.mean(0))
+    Y = model.inverse_transform(model.transform(rows))
+    assert ((Y - rows) ** 2).sum() < 0.5 * (rows**2).sum()
 
 
 @pytest.mark.filterwarnings("ignore:Maximum iterations")
@@ -545,17 +555,15 @@ def test_what_is_zero_need_not_be_lowered(make, X):
     with pytest.raises(ValueError, match=r"lower learning_rate_init \(1e\+40\)\."):
         make(lam=0, learning_rate_init=1e40).fit(X)
     message = (
-        r"or lower gamma \(1\), alpha \(0\.5\) or learning_rate_init \(0\.005\), "
-        r"or raise n_hidden \(5\)\."
+        r"order, lower gamma \(100\) or alpha \(0\.5\); or lower learning_rate_init "
+        r"\(0\.05\) or raise n_hidden \(5\)\."
     )
     with pytest.warns(UserWarning, match=message):
-        make(lam=0, gamma=1, alpha=0.5, tol=0.1).fit(1e-3 * X)
+        make(lam=0, gamma=100, alpha=0.5, tol=0.1).fit(X)
 
 
 def test_the_scalers_of_sparse_rows_take_them(make, X):
     sparse = csr_array(X)
-    with pytest.warns(UserWarning, match="explains .* with MaxAbsScaler, or lower lam"):
-        make().fit(1e3 * sparse)
     with pytest.warns(UserWarning, match=r"beyond \[0, 1\].* with MaxAbsScaler say"):
         make(output_activation="sigmoid").fit(2 * sparse)
     with pytest.raises(ValueError, match=r"range \[0, 1\].* with MaxAbsScaler say"):

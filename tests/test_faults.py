@@ -280,7 +280,10 @@ def must_work(drawn, X):
             return False
     return (
         np.abs(X).max() <= 1e3
-        and max(drawn.get(name, 0) for name in ("lam", "gamma", "alpha")) <= 1e3
+        and all(
+            drawn.get(name, 0) == "auto" or drawn.get(name, 0) <= 1e3
+            for name in ("lam", "gamma", "alpha")
+        )
         and drawn.get("sigma", 0) <= 1e3
         and drawn.get("learning_rate_init", 0) <= 0.1
         and drawn.get("corruption") is None

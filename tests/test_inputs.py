@@ -21,7 +21,7 @@ METHODS = ["transform", "score_samples", "jacobian", "contraction"]
 FORMATS = ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"]
 PARAMETERS = {
     "defaults": {},
-    "early stopping": {"early_stopping": True, "max_iter": 20},
+    "early stopping": {"early_stopping": True},
     "cross-entropy": {"loss": "cross_entropy", "output_activation": "sigmoid"},
     "float64": {"precision": "float64"},
     "untied, small batches": {"tied_weights": False, "batch_size": 7},

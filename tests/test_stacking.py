@@ -94,6 +94,7 @@ def test_training_as_a_whole_goes_on_from_the_layers(layers, fitted, X):
     assert stacked.n_iter_ == len(stacked.loss_curve_) == 0
     loss = -stacked.score(X)
     stacked.set_params(warm_start=True, lam=0, tol=0, max_iter=20)
+    stacked.set_params(learning_rate_init=0.005)
     stacked.fit(X)
     assert stacked.n_iter_ == len(stacked.history_["reconstruction"]) > 0
     assert -stacked.score(X) < loss
@@ -139,7 +140,7 @@ def test_callbacks_stay_with_the_steps(fitted, X):
 
 
 def test_partial_fit_goes_on_from_the_layers(fitted, X):
-    stacked = stack(fitted(*LAYERS["two"]))
+    stacked = stack(fitted(*LAYERS["two"])).set_params(learning_rate_init=0.005)
     loss = -stacked.score(X)
     for _ in range(20):
         stacked.partial_fit(X)

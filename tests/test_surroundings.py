@@ -30,6 +30,8 @@ from skcae import (
     sampling,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:The walks have left the data")
+
 SMALL = {"n_hidden": 3, "tol": 0.3, "n_iter_no_change": 1, "random_state": 0}
 TRANSFORMERS = [
     ContractiveAutoencoderTransformer(**SMALL),

@@ -42,6 +42,7 @@ VALUES = {
 }
 CROSS_ENTROPY = {"loss": "cross_entropy", "output_activation": "sigmoid"}
 # Never improving enough and never giving up: max_iter is what ends the training.
+keeps_little = pytest.mark.filterwarnings("ignore:The reconstruction explains")
 ENDLESS = {"tol": 0, "n_iter_no_change": 10**6}
 
 emulates_bfloat16 = pytest.mark.filterwarnings(
@@ -104,7 +105,8 @@ def split(X, fraction, random_state=0):
 
 def objective(estimator, X):
     losses, norms = terms(estimator, X)
-    return (losses + estimator.lam * norms).mean()
+    lam = estimator.lam_ if estimator.lam == "auto" else estimator.lam
+    return (losses + lam * norms).mean()
 
 
 # Every parameter does something. Each entry: what it changes from, and to.
@@ -183,17 +185,18 @@ def test_tol_and_n_iter_no_change_say_when_to_stop(X, make):
 
 
 def test_the_learning_rate_falls_before_training_converges(X, make):
-    # No improvement is large enough here. After the first epoch, which has nothing to
-    # improve on, there are four stretches, each with 0.3 times the rate of the last.
-    settings = {"tol": 1e6, "n_iter_no_change": 3, "batch_size": 60}
-    assert make(**settings).fit(X).n_iter_ == 1 + 4 * 3
+    # No improvement is large enough here. A window has eight epochs of two steps. After
+    # the first one, which has nothing to improve on, there are three; then the rate
+    # falls for as many epochs.
+    settings = {"tol": 1e6, "n_iter_no_change": 3, "batch_size": 30, "solver": "adam"}
+    assert make(**settings).fit(X).n_iter_ == 2 * (1 + 3) * 8
     path = [
         weights(fit_to_max_iter(make(max_iter=max_iter, **settings), X))
-        for max_iter in range(1, 13)
+        for max_iter in (31, 32, 62, 63)
     ]
-    # One step an epoch, which Adam makes about as large as the learning rate.
+    # Adam's steps are about as large as the learning rate.
     steps = np.abs(np.diff(path, axis=0)).mean(axis=1)
-    assert steps[-1] < 0.1 * steps[0]
+    assert steps[2] < 0.1 * steps[0]
 
 
 def test_device_auto_falls_back_on_the_cpu(X, make, monkeypatch):
@@ -211,8 +214,9 @@ def test_verbose(verbose, X, make, capsys):
     assert err == ""
     assert last == f"Stopped after {model.n_iter_} epochs: convergence"
     assert len(lines) == model.n_iter_ > 1
-    assert lines[0].endswith("learning_rate = 0.005")
-    assert lines[-1].endswith(f"learning_rate = {0.005 * 0.3**3:.6g}")
+    assert lines[0].endswith("learning_rate = 0.05")
+    # It fell linearly over half of the epochs, in the middle of each.
+    assert lines[-1].endswith(f"learning_rate = {0.05 / model.n_iter_:.6g}")
     for epoch, (line, value) in enumerate(
         zip(lines, model.loss_curve_, strict=True), start=1
     ):
@@ -626,7 +630,8 @@ def test_every_row_counts_whatever_the_batches(batch_size, X, make):
 
 def test_the_first_step_of_adam_is_the_learning_rate(X, make):
     # m / √v is the gradient's sign then (Kingma and Ba, 2015, algorithm 1), so that two
-    # fits' parameters differ by the difference of their learning rates.
+    # fits' parameters differ by the difference of their learning rates, relative to the
+    # root mean square of the weights at the start, half for an encoder's.
     first, second = (
         fit_to_max_iter(
             make(
@@ -641,10 +646,13 @@ def test_the_first_step_of_adam_is_the_learning_rate(X, make):
         )
         for rate in (1e-3, 1.5e-3)
     )
-    differences = np.abs(weights(second) - weights(first))
+    (one,), (other,) = first.encoder_coefs_, second.encoder_coefs_
+    # Where the start is, from the two equidistant points on the way.
+    start = one - 2 * (other - one)
+    differences = np.abs(other - one) / np.sqrt(np.square(start).mean())
     # Less only where the initialisation has left next to no gradient.
-    assert differences.max() <= 0.5e-3 * (1 + 1e-9)
-    assert_allclose(np.median(differences), 0.5e-3, rtol=1e-3)
+    assert differences.max() <= 0.25e-3 * (1 + 1e-6)
+    assert_allclose(np.median(differences), 0.25e-3, rtol=1e-3)
 
 
 def test_batches_larger_than_the_data_are_the_data(X, make):
@@ -689,13 +697,20 @@ def test_low_precision_is_close(solver, X, make, monkeypatch):
     monkeypatch.setattr(optimizer, "_NARROW_SIZE", 1)  # else layers are too small
     double, single, half = (
         fit_to_max_iter(
-            make(precision=precision, solver=solver, max_iter=20, **ENDLESS), X
+            make(
+                precision=precision,
+                solver=solver,
+                max_iter=20,
+                learning_rate_init=0.005,
+                **ENDLESS,
+            ),
+            X,
         )
         for precision in ("float64", "float32", "bfloat16")
     )
     assert half.encoder_coefs_[0].dtype == np.float32
-    assert_allclose(single.loss_curve_, double.loss_curve_, rtol=1e-4)
-    assert_allclose(half.loss_curve_, double.loss_curve_, rtol=0.05)
+    assert_allclose(single.loss_curve_, double.loss_curve_, rtol=1e-3)
+    assert_allclose(half.loss_curve_, double.loss_curve_, rtol=0.1)
 
 
 # Early stopping
@@ -712,7 +727,7 @@ def test_early_stopping_returns_the_best_weights(validation_fraction, make):
     model = make(
         n_hidden=20,
         lam=0,
-        learning_rate_init=0.03,
+        learning_rate_init=0.003,
         tol=1e-3,
         n_iter_no_change=10,
         early_stopping=True,
@@ -734,6 +749,7 @@ def test_early_stopping_returns_the_best_weights(validation_fraction, make):
     [({"early_stopping": False}, {}), ({}, {"lam": 5})],
     ids=["early stopping begins", "the objective changes"],
 )
+@keeps_little
 def test_what_was_lowest_for_another_loss_is_no_measure(first, then, make):
     # The loss was that of the rows trained on, or had another lam, and was lower.
     X = noise(60)
@@ -782,6 +798,7 @@ def through_a_pickle(estimator):
 
 @pytest.mark.parametrize("between", [copy.copy, copy.deepcopy, through_a_pickle])
 @pytest.mark.parametrize("parameters", CONTINUED, ids=str)
+@keeps_little
 def test_warm_start_goes_on(parameters, between, X, make):
     whole = fit_to_max_iter(make(max_iter=6, **ENDLESS | parameters), X)
     parts = make(max_iter=3, warm_start=True, **ENDLESS | parameters)
@@ -875,11 +892,12 @@ def test_warm_start_takes_new_data(X, make):
 
 
 @pytest.mark.parametrize("change", ["lam", "data"])
+@keeps_little
 def test_convergence_is_judged_by_the_objective_of_now(change, X, make):
     # What the objective was for a smaller lam, or for smaller values, can't be reached:
     # as long as it improves on what it has been since, training goes on.
-    settings = {"tol": 1e-3, "n_iter_no_change": 1, "tied_weights": True}
-    now = {"lam": 2.0} if change == "lam" else {}
+    settings = {"tol": 1e-2, "n_iter_no_change": 2, "tied_weights": True}
+    now = {"lam": 0.2} if change == "lam" else {}
     rows = X if change == "lam" else 3 * X
     fresh = make(lam=0.01, **settings).set_params(**now).fit(rows)
 
@@ -944,7 +962,7 @@ def test_partial_fit_goes_on_after_fit(X, make):
     assert model.n_iter_ == before.n_iter_ + 1
     assert_array_equal(model.loss_curve_[:-1], before.loss_curve_)
     moved = np.abs(weights(model) - weights(before)).max()
-    assert 0 < moved < 0.1
+    assert 0 < moved < 0.5
 
 
 def test_partial_fit_needs_no_early_stopping(X, make):
@@ -1004,6 +1022,7 @@ def test_columns_cannot_change_midway(method, X, make):
     ],
     ids=str,
 )
+@keeps_little
 def test_how_to_train_can_change_midway(parameters, method, X, make):
     model = fit_to_max_iter(
         make(max_iter=2, output_activation="sigmoid", warm_start=True, **ENDLESS), X

@@ -181,6 +181,9 @@ def _softsign_second_derivative(a, h, d, out=None):
     return torch.sign(a, out=out).add_(a).mul_(d).mul_(d).mul_(-2)
 
 
+# Those whose units can saturate on both sides.
+BOUNDED = {"sigmoid", "softsign", "tanh"}
+
 ACTIVATIONS = {
     "elu": Activation(_elu, _elu_derivative, _elu_second_derivative),
     "gelu": Activation(_gelu, _gelu_derivative, _gelu_second_derivative),

@@ -19,7 +19,7 @@ _RUN_BYTES = 2**20
 _PLACE_BYTES = 8
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Batch:
     """Some rows, and the values that belong to them.
 
@@ -190,7 +190,11 @@ class ShuffledBatches:
 
     def _finished(self, n_rows):
         """Return the batch of the first ``n_rows`` gathered rows."""
-        return Batch(**{name: b.batch(n_rows) for name, b in self._buffers.items()})
+        x = self._buffers["x"].batch(n_rows)
+        if not self._columns:
+            return Batch(x)
+        names = self._columns
+        return Batch(x, **{name: self._buffers[name].batch(n_rows) for name in names})
 
     def _sizes(self):
         """Yield the number of rows of each batch of an epoch."""

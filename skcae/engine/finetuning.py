@@ -44,6 +44,10 @@ class ClassifierArchitecture(NamedTuple):
         """Shapes of the weights, which come first in a flat vector."""
         return list(pairwise(self.sizes))
 
+    def shapes(self):
+        """Shapes of all blocks, in the order in which they lie in a flat vector."""
+        return self.weight_shapes() + [(size,) for size in self.sizes[1:]]
+
     def n_weights(self):
         """Number of entries of the flat vector that are weights."""
         return sum(map(math.prod, self.weight_shapes()))

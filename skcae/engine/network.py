@@ -13,7 +13,8 @@ from .device import isolated
 class Parameters(NamedTuple):
     """Weights of shape (fan_in, fan_out) and biases of shape (fan_out,), by layer.
 
-    The decoder weights of a tied network are the transposes of the encoder's.
+    The decoder weights of a tied network are the transposes of the encoder's, the last
+    one times the gain.
     """
 
     encoder_weights: list
@@ -36,12 +37,15 @@ class Architecture(NamedTuple):
         A key of ``ACTIVATIONS``: of the decoder's last layer.
     tied : bool
         Whether the decoder weights are the transposes of the encoder's.
+    gain : float
+        By what the decoder's last layer multiplies the transpose, if weights are tied.
     """
 
     sizes: tuple
     activation: str = "sigmoid"
     output_activation: str = "identity"
     tied: bool = False
+    gain: float = 1.0
 
     @property
     def depth(self):
@@ -68,14 +72,21 @@ class Architecture(NamedTuple):
         return sum(torch.Size(shape).numel() for shape in self.shapes())
 
     def view(self, flat):
-        """Return the `Parameters` whose entries are views of the vector ``flat``."""
+        """Return the `Parameters` whose entries are views of the vector ``flat``.
+
+        A decoder weight with a gain other than 1 is no view, but a product.
+        """
         shapes = self.shapes()
         blocks = flat.split([torch.Size(shape).numel() for shape in shapes])
         blocks = [b.view(shape) for b, shape in zip(blocks, shapes, strict=True)]
         depth, n_weights = self.depth, len(blocks) - 2 * self.depth
         weights, biases = blocks[:n_weights], blocks[n_weights:]
         encoder_weights = weights[:depth]
-        decoder_weights = weights[depth:] or [w.T for w in reversed(encoder_weights)]
+        decoder_weights = weights[depth:]
+        if self.tied:
+            decoder_weights = [w.T for w in reversed(encoder_weights)]
+            if self.gain != 1:
+                decoder_weights[-1] = self.gain * decoder_weights[-1]
         return Parameters(
             encoder_weights, biases[:depth], decoder_weights, biases[depth:]
         )
@@ -126,9 +137,11 @@ def decode(architecture, parameters, h):
     return h
 
 
-# Largest standard deviations of a new encoder's pre-activations: beyond the first,
-# bounded activations saturate; the second leaves a free decoder most of the work.
-_TIED_SPREAD = 2.0
+# Standard deviations of a new encoder's pre-activations. Beyond the largest, bounded
+# activations saturate; that of an untied one leaves a free decoder most of the work.
+# Below the least, the data would vary less than the biases do while training.
+_LEAST_SPREAD = 0.125
+_TIED_SPREAD = 1.0
 _UNTIED_SPREAD = 0.25
 
 # A sigmoid output need not start closer than this to 0 and 1.
@@ -165,11 +178,14 @@ def _initial_encoder_layer(architecture, rows, n_hidden, gain, generator):
     activation = ACTIVATIONS[architecture.activation]
     slope = activation.derivative(a, activation.value(a)).mean()
     weight *= (gain / slope).sqrt()
-    spread = (centred @ weight).square().mean().sqrt()
+    code = centred @ weight
+    spread = code.square().mean().sqrt()
+    factor = spread.new_ones(())
     if spread > 0:
         largest = _TIED_SPREAD if architecture.tied else _UNTIED_SPREAD
-        weight *= (largest / spread).clamp(max=1)
-    return weight, -(mean @ weight)
+        factor = spread.clamp(_LEAST_SPREAD, largest) / spread
+    explained = (centred @ basis).square().sum(dim=1).mean()
+    return weight * factor, -(mean @ weight) * factor, factor, explained
 
 
 def _regression_slope(x, y):
@@ -194,9 +210,12 @@ def initialise(architecture, sample, generator):
 
     Each encoder layer maps its centred input to a random rotation of its leading
     principal components. An untied decoder layer is the ridge regression that
-    reconstructs the layer's input; a tied one is given, which fixes the scale of the
-    encoder instead. Decoder biases match the means. A sigmoid output layer starts at
-    the logits of data in [0, 1], not closer than 0.05 to the ends.
+    reconstructs the layer's input. A tied one is given, which fixes the scale of the
+    encoder instead. Where pre-activations would then have a standard deviation above
+    1, at which units saturate, or below 1/8, the encoder of the data is multiplied by
+    what takes it there, and one over the square of that is the decoder's gain. Decoder biases match the means. A sigmoid
+    output layer starts at the logits of data in [0, 1], not closer than 0.05 to the
+    ends.
 
     Parameters
     ----------
@@ -208,7 +227,12 @@ def initialise(architecture, sample, generator):
 
     Returns
     -------
+    architecture : Architecture
+        With the gain.
     flat : Tensor of shape (n_parameters,)
+    explained : float
+        The part of the variance of the rows, summed over features, that lies in the
+        subspace of the first layer.
     """
     activation = ACTIVATIONS[architecture.activation]
     # The last pre-activation that the decoder should return: the input, but for an
@@ -218,11 +242,15 @@ def initialise(architecture, sample, generator):
         output = torch.logit(sample, eps=_LOGIT_EPS)
         gain = _regression_slope(sample, output)
     weights, biases, targets = [], [], [output]
+    shares = []
     h = sample
     for n_hidden in architecture.sizes[1:]:
-        weight, bias = _initial_encoder_layer(
+        weight, bias, factor, explained = _initial_encoder_layer(
             architecture, h, n_hidden, gain, generator
         )
+        shares.append(explained.item())
+        if architecture.tied and not weights:
+            architecture = architecture._replace(gain=(factor**-2).item())
         gain = torch.ones_like(gain)
         weights.append(weight)
         biases.append(bias)
@@ -233,8 +261,9 @@ def initialise(architecture, sample, generator):
     for weight, code, target in zip(weights, targets[1:], targets[:-1], strict=True):
         h = activation.value(code)
         weight_out = weight.T if architecture.tied else _least_squares(h, target)
+        if not decoder_weights:
+            weight_out = architecture.gain * weight_out
         decoder_weights.insert(0, weight_out)
         decoder_biases.insert(0, target.mean(dim=0) - h.mean(dim=0) @ weight_out)
-    return architecture.flatten(
-        Parameters(weights, biases, decoder_weights, decoder_biases)
-    )
+    parameters = Parameters(weights, biases, decoder_weights, decoder_biases)
+    return architecture, architecture.flatten(parameters), shares[0]

@@ -309,17 +309,20 @@ class ClosedFormGradient(FlatGradient):
             weight.new_empty(self.batch_size, n_hidden) for _ in range(3)
         )
         self._d_columns = weight.new_zeros(n_hidden)
+        self._adds_to_columns = any(self.weights)
         self._zero = torch.zeros((), dtype=flat.dtype, device=flat.device)
 
     def _evaluate(self, x, target, weights, tangents):
-        n = len(x)
+        n = x.shape[0]
         reconstruction = self.reconstruction
         a = reconstruction.encode(x, self._a[:n])
         h = self.activation.value(a, out=self._h[:n])
         loss, delta = reconstruction.forward(x, target, h)
         d = self.activation.derivative(a, h, out=self._d[:n])
         terms = [loss]
-        d_columns = self._d_columns.zero_()
+        d_columns = self._d_columns
+        if self._adds_to_columns:
+            d_columns.zero_()
         for penalty, weight in zip(self._penalties, self.weights, strict=True):
             value = self._zero
             if penalty:

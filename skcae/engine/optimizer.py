@@ -2,10 +2,13 @@
 
 ``OPTIMIZERS`` is the only list of optimisers: parameter validation and the tests read
 it. Each is made by ``optimizer(architecture, parameters, gradient, learning_rate,
-dtype=None)`` on two vectors of shape (n_parameters,), which it reads and updates in
-place at each ``step()``; matrix products, if it has any, are computed in ``dtype``,
-which by default is the parameters'. Its attribute ``learning_rate`` may change between
-steps; ``memory`` is a dict of the tensors that it keeps from one step to the next.
+dtype=None, units=None)`` on two vectors of shape (n_parameters,), which it reads and
+updates in place at each ``step()``. Matrix products, if there are any, are computed in
+``dtype``, which by default is the parameters'. ``units`` has a number for each block of
+the parameters: a step's entries there are about as large as the learning rate times
+that, by default 1, or 0.2 for weights that Muon updates. The attributes
+``learning_rate`` and ``units`` may change between steps; ``memory`` is a dict of the
+tensors that are kept from one step to the next.
 """
 
 from functools import partial
@@ -22,10 +25,22 @@ class Adam:
     arithmetic; this calls the function below it and owns its memory.
     """
 
-    def __init__(self, architecture, parameters, gradient, learning_rate, dtype=None):
-        self.parameters = parameters
-        self.gradient = gradient
+    def __init__(
+        self,
+        architecture,
+        parameters,
+        gradient,
+        learning_rate,
+        dtype=None,
+        units=None,
+    ):
         self.learning_rate = learning_rate
+        self.units = units or [1.0]
+        # Where blocks have no units of their own, one call updates all of them.
+        sizes = [len(parameters)]
+        if units is not None:
+            shapes = architecture.shapes()[-len(units) :]
+            sizes = [torch.Size(shape).numel() for shape in shapes]
         self.memory = {
             "exp_avgs": torch.zeros_like(parameters),
             "exp_avg_sqs": torch.zeros_like(parameters),
@@ -34,28 +49,44 @@ class Adam:
             ),
         }
         self._one = torch.ones_like(self.memory["state_steps"])
+        self._blocks = list(
+            zip(
+                *(
+                    vector.split(sizes)
+                    for vector in (
+                        parameters,
+                        gradient,
+                        self.memory["exp_avgs"],
+                        self.memory["exp_avg_sqs"],
+                    )
+                ),
+                strict=True,
+            )
+        )
 
     def step(self):
         """Update the parameters."""
-        exp_avgs, exp_avg_sqs, state_steps = self.memory.values()
+        state_steps = self.memory["state_steps"]
         # A Python number would be made a tensor each time.
         state_steps.add_(self._one)
-        # What `torch.optim.Adam(fused=True)` calls, without its checks.
-        torch._fused_adam_(
-            [self.parameters],
-            [self.gradient],
-            [exp_avgs],
-            [exp_avg_sqs],
-            max_exp_avg_sqs=[],
-            state_steps=[state_steps],
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.learning_rate,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
+        for unit, blocks in zip(self.units, self._blocks, strict=True):
+            parameters, gradient, exp_avgs, exp_avg_sqs = blocks
+            # What `torch.optim.Adam(fused=True)` calls, without its checks.
+            torch._fused_adam_(
+                [parameters],
+                [gradient],
+                [exp_avgs],
+                [exp_avg_sqs],
+                max_exp_avg_sqs=[],
+                state_steps=[state_steps],
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self.learning_rate * unit,
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )
 
 
 class Muon:
@@ -63,20 +94,33 @@ class Muon:
 
     The momentum of each weight matrix is replaced by the nearest orthogonal matrix, to
     a coarse approximation, so that a step is as long in the directions of the data that
-    vary little as in the leading ones. A step's entries have a root mean square of 0.2
-    times the learning rate, as Adam's have about (Liu et al., "Muon is Scalable for LLM
-    Training", 2025, equation 4), so that both work with the same learning rates.
+    vary little as in the leading ones. It is scaled such that the root mean square of
+    its entries is the learning rate times the unit, as it is of Adam's about (Liu et
+    al., "Muon is Scalable for LLM Training", 2025, equation 4).
     """
 
-    def __init__(self, architecture, parameters, gradient, learning_rate, dtype=None):
+    def __init__(
+        self,
+        architecture,
+        parameters,
+        gradient,
+        learning_rate,
+        dtype=None,
+        units=None,
+    ):
         n_weights = architecture.n_weights()
         self.learning_rate = learning_rate
         momentum, direction = (torch.zeros_like(gradient[:n_weights]) for _ in range(2))
-        self.biases = Adam(
-            architecture, parameters[n_weights:], gradient[n_weights:], learning_rate
-        )
-        self.memory = {"momentum": momentum, **self.biases.memory}
         shapes = architecture.weight_shapes()
+        self.biases = Adam(
+            architecture,
+            parameters[n_weights:],
+            gradient[n_weights:],
+            learning_rate,
+            units=units and units[len(shapes) :],
+        )
+        self.units = units or len(shapes) * [0.2] + self.biases.units
+        self.memory = {"momentum": momentum, **self.biases.memory}
         sizes = [torch.Size(shape).numel() for shape in shapes]
         self._weights, directions = (
             [
@@ -99,12 +143,14 @@ class Muon:
 
     def step(self):
         """Update the parameters."""
-        for weight, direction in zip(
-            self._weights, self._find_directions(), strict=True
+        n_weights = len(self._weights)
+        for weight, unit, direction in zip(
+            self._weights, self.units[:n_weights], self._find_directions(), strict=True
         ):
-            size = _STEP_SIZE * self.learning_rate * max(weight.shape) ** 0.5
+            size = unit * self.learning_rate * max(weight.shape) ** 0.5
             weight.sub_(direction.mul_(size))
         self.biases.learning_rate = self.learning_rate
+        self.biases.units = self.units[n_weights:]
         self.biases.step()
 
 
@@ -127,7 +173,6 @@ def _orthogonalizer(weight, dtype):
 
 
 _MOMENTUM = 0.95
-_STEP_SIZE = 0.2
 
 # With fewer rows or columns, products take so small a part of a step, on a CPU, that a
 # narrower precision isn't worth its rounding.

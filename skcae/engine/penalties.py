@@ -402,8 +402,11 @@ PARAMETERS = {
 
 
 def weighted(settings):
-    """Return the names of the penalties whose weights in ``settings`` aren't 0."""
-    return [name for name, p in PENALTIES.items() if settings.get(p.weight, 0) > 0]
+    """Return the names of the penalties whose weights in ``settings`` aren't 0.
+
+    A weight that is yet to be chosen is None.
+    """
+    return [name for name, p in PENALTIES.items() if settings.get(p.weight, 0) != 0]
 
 
 def reported(settings):

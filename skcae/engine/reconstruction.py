@@ -59,7 +59,10 @@ class Formed:
     def __init__(self, architecture, parameters, views, loss, batch_size):
         (self.weight,), (self.bias,), (self.decoder,), (self.c,) = parameters
         (self.d_weight,), _, (self.d_decoder,), (self.d_c,) = views
-        self.tied = architecture.tied
+        self.tied, self.gain = architecture.tied, 1.0
+        if self.tied:
+            # With a gain, what the view has of a decoder is a copy.
+            self.decoder, self.gain = self.weight.T, architecture.gain
         self.loss = LOSSES[loss]
         self.output = ACTIVATIONS[architecture.output_activation]
         sizes = architecture.sizes
@@ -75,13 +78,14 @@ class Formed:
 
     def forward(self, x, target, h):
         """Return the loss, summed over the batch, and the gradient by h."""
-        n = len(x)
-        z = torch.addmm(self.c, h, self.decoder, out=self._z[:n])
+        n = x.shape[0]
+        z = torch.addmm(self.c, h, self.decoder, alpha=self.gain, out=self._z[:n])
         loss = self.loss.sum_and_gradient(
             z, target, self.output, self._scratch[:n], 1 / n
         )
         self._h, self._r = h, z
-        return loss, torch.mm(z, self._decoder_t, out=self._delta[:n])
+        delta = torch.mm(z, self._decoder_t, out=self._delta[:n])
+        return loss, delta if self.gain == 1 else delta.mul_(self.gain)
 
     def backward(self, x, A, d_columns):
         """Write the gradients of W, V and c."""
@@ -89,7 +93,7 @@ class Formed:
         torch.mul(self.weight, d_columns, out=self.d_weight)
         self.d_weight.addmm_(x.T, A)
         if self.tied:
-            self.d_weight.addmm_(r.T, h)
+            self.d_weight.addmm_(r.T, h, alpha=self.gain)
         else:
             torch.mm(h.T, r, out=self.d_decoder)
         torch.sum(r, dim=0, out=self.d_c)
@@ -107,7 +111,7 @@ class Gram:
         ∂/∂V = 2/n (K V − H̃ᵀ T + h̄ ρᵀ)
         ∂/∂c = 2/n ρ
 
-    and, with e = c̃ − μ, the loss is
+    where V is g Wᵀ, with a gain g, if weights are tied. With e = c̃ − μ, the loss is
 
         Σ_n ‖t_n − μ‖² + Σ H̃ ∘ (H̃ G − 2 P) + e · (n e − 2 (t − n μ))
 
@@ -131,7 +135,9 @@ class Gram:
     def __init__(self, architecture, parameters, views, batch_size, centre, corrupts):
         (self.weight,), (self.bias,), (self.decoder,), (self.c,) = parameters
         (self.d_weight,), _, (self.d_decoder,), (self.d_c,) = views
-        self.tied = architecture.tied
+        self.tied, self.gain = architecture.tied, 1.0
+        if self.tied:
+            self.decoder, self.gain = self.weight.T, architecture.gain
         self.centre = centre
         self._shares = self.tied and not corrupts
         n_hidden = architecture.sizes[1]
@@ -149,36 +155,38 @@ class Gram:
         """Return a = x W + b."""
         if not self._shares:
             return torch.addmm(self.bias, x, self.weight, out=out)
-        p = torch.mm(x, self.weight, out=self._p[: len(x)])
+        p = torch.mm(x, self.weight, out=self._p[: x.shape[0]])
         return torch.add(p, self.bias, out=out)
 
     def forward(self, x, target, h):
         """Return the loss, summed over the batch, less Σ ‖t_n − μ‖²; and ∂/∂h."""
-        n = len(x)
+        n, gain = x.shape[0], self.gain
         p, centred, delta = self._p[:n], self._h[:n], self._delta[:n]
         if not self._shares:
             torch.mm(target, self._decoder_t, out=p)
         self._mean = h.mean(dim=0)
         torch.sub(h, self._mean, out=centred)
-        self._bias = torch.addmv(self.c, self._decoder_t, self._mean)
+        self._bias = torch.addmv(self.c, self._decoder_t, self._mean, alpha=gain)
         total = torch.mv(target.T, self._ones[:n])
         gram = torch.mm(self.decoder, self._decoder_t, out=self._gram)
-        torch.addmm(p, centred, gram, beta=-1, out=delta)
+        if gain != 1:
+            gram.mul_(gain)
+        torch.addmm(p, centred, gram, beta=-gain, alpha=gain, out=delta)
         e = self._bias - self.centre
-        loss = dot(centred, delta) - dot(centred, p)
+        loss = torch.sub(dot(centred, delta), dot(centred, p), alpha=gain)
         loss = loss + torch.dot(
             e, torch.add(n * (e + 2 * self.centre), total, alpha=-2)
         )
         self._rho = (n * self._bias).sub_(total)
         self._target = target
-        delta.add_(torch.mv(self.decoder, self._bias)).mul_(2 / n)
+        delta.add_(torch.mv(self.decoder, self._bias), alpha=gain).mul_(2 / n)
         return loss, delta
 
     def backward(self, x, A, d_columns):
         """Write the gradients of W, V and c."""
-        n = len(x)
-        h, target, scale = self._h[:n], self._target, 2 / n
-        k = torch.mm(h.T, h, out=self._k).mul_(scale)
+        n = x.shape[0]
+        h, target, scale = self._h[:n], self._target, 2 / n * self.gain
+        k = torch.mm(h.T, h, out=self._k).mul_(scale * self.gain)
         if self.tied:
             # The factors of the columns of W are a part of what W is multiplied by.
             k.diagonal().add_(d_columns)
@@ -195,4 +203,4 @@ class Gram:
             torch.mm(k, self.decoder, out=self.d_decoder)
             self.d_decoder.addmm_(h.T, target, alpha=-scale)
             self.d_decoder.addr_(self._mean, self._rho, alpha=scale)
-        torch.mul(self._rho, scale, out=self.d_c)
+        torch.mul(self._rho, 2 / n, out=self.d_c)

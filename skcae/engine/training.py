@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from .activations import ACTIVATIONS
+from .activations import ACTIVATIONS, BOUNDED
 from .batches import ShuffledBatches
 from .corruption import make_corruption
 from .device import PRECISIONS, isolated, make_generator, threads_for
@@ -14,7 +14,7 @@ from .losses import LOSSES
 from .network import Parameters, decode, encode, initialise
 from .objective import Terms, make_gradient, objective
 from .optimizer import OPTIMIZERS
-from .penalties import PENALTIES, entries_per_row, reported
+from .penalties import PENALTIES, contraction, entries_per_row, reported
 from .reconstruction import needs_no_reconstruction
 from .replay import replayed
 from .rows import as_rows, as_tensor, block_rows, variance_of_rounding
@@ -101,7 +101,7 @@ class TrainingRun:
         with threads_for(gradient.work):
             for terms in group.steps(self._evaluate, gradient, self.batches):
                 sums.append(terms)
-                self.optimizer.step()
+                self._step()
         last = torch.stack([gradient.weight_decay(), gradient.flat.sum()]).to(sums[0])
         totals = torch.cat([torch.stack(sums).sum(dim=0), last])
         # Machines round differently. Copying rank 0's values keeps the replicas, and
@@ -118,6 +118,9 @@ class TrainingRun:
             )
         named = zip(self._names, terms, strict=True)
         return EpochReport({name: t for name, t in named if name}, objective)
+
+    def _step(self):
+        self.optimizer.step()
 
     def share_generators(self):
         """Let the other ranks know what this one needs to go on; call it each epoch."""
@@ -167,6 +170,17 @@ class TrainingRun:
         )
 
 
+def _saturated(architecture, encoding):
+    """Return the part of the last layer's activations that are saturated, or 0."""
+    activation = ACTIVATIONS[architecture.activation]
+    if architecture.activation not in BOUNDED:
+        return 0.0
+    zero = encoding[0][-1].new_zeros(1)
+    largest = activation.derivative(zero, activation.value(zero))
+    d = activation.derivative(encoding[0][-1], encoding[1][-1])
+    return (d < largest / 25).double().mean().item()
+
+
 def _scatter(rows, centre):
     """Return Σ_n ‖x_n − centre‖² over all rows, a float."""
     total = 0.0
@@ -174,6 +188,57 @@ def _scatter(rows, centre):
     for _, block in rows.tensors(n_rows, centre.dtype, centre.device):
         total += torch.linalg.vector_norm(block - centre).double().square().item()
     return total
+
+
+# At the start the penalty is this part of the variance that the start explains, if lam
+# is left to the Trainer.
+_SHARE_OF_PENALTY = 0.25
+
+
+def _balanced_lam(architecture, flat, rows, loss, explained):
+    """Return the lam with which the penalty is a fixed part of what a start explains.
+
+    ``explained`` is of the variance; of another loss it is taken to be the same part.
+    """
+    perfect, constant = LOSSES[loss].bounds(rows)
+    variance = rows.var(dim=0, correction=0).sum()
+    rows = rows[: block_rows(entries_per_row(architecture))]
+    penalty = contraction(architecture, architecture.view(flat), rows).mean()
+    lam = _SHARE_OF_PENALTY * explained / variance * (constant - perfect) / penalty
+    # Data that don't vary have none, nor have those whose squares underflow.
+    return lam.nan_to_num(0, 0, 0).clamp(min=0).item()
+
+
+# Factors of the units of steps, chosen by the objectives of whole fits of six tables:
+# for the weights of an encoder and a decoder that are free of each other, for biases of
+# pre-activations, and for the output's bias, in standard deviations of a feature.
+_ENCODER_UNIT = 0.5
+_DECODER_UNIT = 2.0
+_BIAS_UNIT = 3.5
+_OUTPUT_BIAS_UNIT = 0.5
+
+
+def _units(architecture, flat, variance):
+    """Return the size of each block of the parameters, to which steps are relative.
+
+    That of weights is the root mean square of their entries at the start of training.
+    """
+    blocks = flat.split([torch.Size(shape).numel() for shape in architecture.shapes()])
+    shapes = architecture.weight_shapes()
+    units = []
+    for weight, shape in zip(blocks, shapes, strict=False):
+        size = torch.linalg.vector_norm(weight).item() / weight.numel() ** 0.5
+        # Zeros, as weights may be where a fit continues, have none of their own.
+        units.append(size or (2 / sum(shape)) ** 0.5)
+    if not architecture.tied:
+        factors = architecture.depth * [_ENCODER_UNIT] + architecture.depth * [
+            _DECODER_UNIT
+        ]
+        units = [unit * factor for unit, factor in zip(units, factors, strict=True)]
+    units += [_BIAS_UNIT] * (len(blocks) - len(shapes))
+    if architecture.output_activation == "identity":
+        units[-1] = _OUTPUT_BIAS_UNIT * (variance / architecture.sizes[0]) ** 0.5
+    return units
 
 
 class Trainer(TrainingRun):
@@ -202,7 +267,8 @@ class Trainer(TrainingRun):
         A key of ``CORRUPTIONS``: what is done to the input while training.
     corruption_level : float, default=0.0
     alpha, n_projections, **settings
-        As in `FlatGradient` and `objective`.
+        As in `FlatGradient` and `objective`. Where ``arrays`` is None, ``lam`` may be:
+        then the penalty is a quarter of the variance that the start explains.
     group : OneProcess or ManyProcesses, default=ALONE
         Who trains together. All ranks make and use their trainers alike.
 
@@ -210,6 +276,8 @@ class Trainer(TrainingRun):
     ----------
     variance, mean_square : float
         Of the rows of all processes: mean over about 1000, summed over features.
+    balanced_lam : float or None
+        The number that ``lam`` is if it is None; None where ``arrays`` are given.
 
     Raises
     ------
@@ -242,6 +310,7 @@ class Trainer(TrainingRun):
         self.loss = loss
         self.learning_rate = learning_rate
         self.group = group
+        self.balanced_lam = None
         self.generator = make_generator(group.gather(seed)[0] + group.rank)
         # What a step draws from.
         self._draws = self.generator
@@ -250,7 +319,7 @@ class Trainer(TrainingRun):
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
         rows = as_rows(X)
-        weights = {p.weight: settings.get(p.weight, 0) for p in PENALTIES.values()}
+        weights = {p.weight: settings.get(p.weight) or 0 for p in PENALTIES.values()}
         check_weights(wide, alpha=alpha, **weights)
         self.batches = ShuffledBatches(
             rows,
@@ -275,12 +344,25 @@ class Trainer(TrainingRun):
                 n_rows = math.ceil(n_rows * share)
                 sample = self._rounded(rows.sample(n_rows, self.generator))
                 sample = group.pool(sample.to(wide))
-                flat = initialise(architecture, sample, self.generator)
-                if not torch.isfinite(flat.sum()):
+                architecture, flat, explained = initialise(
+                    architecture, sample, self.generator
+                )
+                # The gain is squared in the gradient.
+                largest = torch.finfo(wide).max ** 0.5 / 4
+                if not (torch.isfinite(flat.sum()) and architecture.gain < largest):
                     raise FloatingPointError("the initial parameters are not finite")
+                self.balanced_lam = _balanced_lam(
+                    architecture, flat, sample, loss, explained
+                )
+                if settings["lam"] is None:
+                    settings["lam"] = self.balanced_lam
             else:
                 flat = self._flatten(arrays).to(device, wide)
         group.copy_(flat)
+        # Machines round differently.
+        gain, settings["lam"] = group.gather((architecture.gain, settings["lam"]))[0]
+        self.architecture = architecture = architecture._replace(gain=gain)
+        check_weights(wide, lam=settings["lam"])
         self.settings = {"loss": loss, "n_projections": n_projections, **settings}
         centre = some.mean(dim=0)
         corrupts = corruption is not None
@@ -302,8 +384,18 @@ class Trainer(TrainingRun):
         if self.gradient.is_relative:
             self.constant = sum(group.gather(_scatter(rows, centre))) / n_samples
         self.optimizer = OPTIMIZERS[optimizer](
-            architecture, flat, self.gradient.gradient, learning_rate, dtype
+            architecture,
+            flat,
+            self.gradient.gradient,
+            learning_rate,
+            dtype,
+            group.gather(_units(architecture, flat, self.variance))[0],
         )
+        group.copy_(centre)
+        self._mean = centre.to(flat)
+        (self._weight, *_), (self._bias, *_), *_ = architecture.view(flat)
+        views = architecture.view(self.gradient.gradient)
+        (self._d_weight, *_), (self._d_bias, *_), *_ = views
         self._corrupt = self._corruption(corruption, corruption_level, self._draws)
         known = ["reconstruction", *reported(settings)]
         names = [name if name in known else None for name in Terms._fields]
@@ -323,6 +415,17 @@ class Trainer(TrainingRun):
             seed = torch.randint(2**62, (), generator=ahead, device="cpu")
             self._draws.manual_seed(seed.item())
         return super().epoch()
+
+    def _step(self):
+        """Make a step of W and of the bias of the centred data, b + μ W.
+
+        Otherwise each step of W would move all pre-activations by the mean μ, which may
+        be far larger than the deviations from it.
+        """
+        self._d_weight.addr_(self._mean, self._d_bias, alpha=-1)
+        before = torch.mv(self._weight.T, self._mean)
+        self.optimizer.step()
+        self._bias.add_(before).sub_(torch.mv(self._weight.T, self._mean))
 
     @isolated
     def mean_objective(self, X):
@@ -363,7 +466,9 @@ class Trainer(TrainingRun):
 
         It is 1 where the mean loss of 100 to 1000 rows of this process is that of a
         perfect reconstruction, 0 where it is that of the best constant one, and None
-        where these are the same, but for rounding.
+        where these are the same, but for rounding. With it comes the part of the
+        activations that are saturated: where a bounded activation has less than a
+        twenty-fifth of the derivative that it has at 0.
 
         Parameters
         ----------
@@ -376,7 +481,9 @@ class Trainer(TrainingRun):
         n_rows = min(1000, max(100, block_rows(self.architecture.sizes[0])))
         rows = self._rounded(as_rows(X).evenly_spaced(n_rows)).to(self.gradient.flat)
         parameters = self.architecture.view(self.snapshot(arrays))
-        _, activations = encode(self.architecture, parameters, rows)
+        encoding = encode(self.architecture, parameters, rows)
+        activations = encoding[1]
+        saturated = _saturated(self.architecture, encoding)
         z = decode(self.architecture, parameters, activations[-1])
         # Squares of small numbers would leave the range of float32.
         rows, z = rows.cpu().double(), z.cpu().double()
@@ -384,9 +491,9 @@ class Trainer(TrainingRun):
         spread = constant - perfect
         rounding = variance_of_rounding(rows, torch.finfo(rows.dtype).eps)
         if not spread > max(_NO_SPREAD * perfect, rounding):
-            return None
+            return None, saturated
         reached = loss.per_sample(z, rows, ACTIVATIONS[output]).mean()
-        return ((constant - reached) / spread).item()
+        return ((constant - reached) / spread).item(), saturated
 
     @isolated
     def share_generators(self):
@@ -409,6 +516,7 @@ class Trainer(TrainingRun):
         memory = self.optimizer.memory
         return {
             "generator": self._generators,
+            "units": list(self.optimizer.units),
             "optimizer": {k: v.cpu().numpy().copy() for k, v in memory.items()},
         }
 
@@ -421,5 +529,6 @@ class Trainer(TrainingRun):
         if len(state["generator"]) == self.group.size:
             own = state["generator"][self.group.rank]
             self.generator.set_state(torch.tensor(own, device="cpu"))
+        self.optimizer.units = state["units"]
         for name, memory in self.optimizer.memory.items():
             memory.copy_(torch.tensor(state["optimizer"][name], device="cpu"))

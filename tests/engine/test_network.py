@@ -147,7 +147,7 @@ def test_initialise_is_determined_by_its_generator(activation, tied, sizes, rng)
     for seed, global_seed in [(3, 0), (3, 1), (4, 0)]:
         torch.manual_seed(global_seed)
         before = torch.get_rng_state()
-        results.append(initialise(architecture, sample, make_generator(seed)))
+        results.append(initialise(architecture, sample, make_generator(seed))[1])
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
@@ -159,7 +159,7 @@ def test_initialise_keeps_the_dtype_and_the_sample(tied, dtype, rng):
     architecture = Architecture((5, 3), tied=tied)
     sample = torch.tensor(rng.normal(size=(50, 5)), dtype=dtype)
     before = sample.clone()
-    flat = initialise(architecture, sample, make_generator(0))
+    architecture, flat, _ = initialise(architecture, sample, make_generator(0))
     assert flat.shape == (architecture.n_parameters(),)
     assert flat.dtype == dtype
     assert not flat.requires_grad
@@ -178,7 +178,7 @@ def low_rank_rows(rng):
 
 
 def mean_squared_error(architecture, rows):
-    flat = initialise(architecture, rows, make_generator(0))
+    architecture, flat, _ = initialise(architecture, rows, make_generator(0))
     residual = rows - reconstruct(architecture, flat, rows)
     return residual.square().sum(dim=1).mean().item()
 
@@ -243,7 +243,7 @@ def test_initialise_is_finite_on_degenerate_data(activation, tied, case, dtype):
     variance = (rows - rows.mean(dim=0)).square().mean()
     for sizes in [(4, 2), (4, 4), (4, 9), (4, 6, 3)]:
         architecture = Architecture(sizes, activation, tied=tied)
-        flat = initialise(architecture, rows, make_generator(0))
+        architecture, flat, _ = initialise(architecture, rows, make_generator(0))
         assert torch.isfinite(flat).all()
         error = (reconstruct(architecture, flat, rows) - rows).square().mean()
         assert torch.isfinite(error)
@@ -257,7 +257,7 @@ def test_overcomplete_untied_start_reconstructs_the_sample(activation, rng):
     # As many units as twice the features: nothing has to be lost.
     rows = torch.tensor(rng.normal(size=(200, 4)))
     architecture = Architecture((4, 8), activation)
-    flat = initialise(architecture, rows, make_generator(0))
+    architecture, flat, _ = initialise(architecture, rows, make_generator(0))
     residual = reconstruct(architecture, flat, rows) - rows
     assert residual.square().mean() < 0.15 * rows.var()
 

@@ -1,3 +1,4 @@
+import math
 import pickle
 import random
 
@@ -180,7 +181,7 @@ def test_explained_is_the_share_of_the_variance(precision, tied, X):
     expected = r2_score(X, y, multioutput="variance_weighted")
     # The rows are rounded as those of the batches are.
     tolerance = 1e-12 if precision == "float64" else 2e-2
-    assert trainer.explained(arrays, X) == pytest.approx(expected, abs=tolerance)
+    assert trainer.explained(arrays, X)[0] == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.parametrize("value", [0, 0.3, 1])
@@ -190,7 +191,7 @@ def test_of_constant_data_nothing_is_to_be_explained(loss, precision, value):
     architecture = Architecture((500, 4), output_activation="sigmoid")
     X = np.full((30, 500), value)
     trainer = make_trainer(X, architecture=architecture, loss=loss, precision=precision)
-    assert trainer.explained(trainer.arrays(), X) is None
+    assert trainer.explained(trainer.arrays(), X)[0] is None
 
 
 def test_explained_of_rows_whose_own_entropies_differ_most():
@@ -203,7 +204,7 @@ def test_explained_of_rows_whose_own_entropies_differ_most():
         X, architecture=architecture, loss="cross_entropy", lam=0, batch_size=512
     )
     run(trainer, 5)
-    assert 0.9 < trainer.explained(trainer.arrays(), X) < 1
+    assert 0.9 < trainer.explained(trainer.arrays(), X)[0] < 1
 
 
 @tied_or_not
@@ -220,7 +221,22 @@ def test_first_step_is_adams(tied, X):
         run(trainer, 1)
         step = trainer.snapshot() - before
         gradient = trainer.gradient.gradient
-        expected = -factor * 0.01 * gradient / (gradient.abs() + 1e-8)
+        # Steps are relative: to the weights at the start, by the factors of free
+        # encoders and decoders, and to the deviation of the data.
+        units = []
+        for block, shape in zip(
+            before.split([math.prod(shape) for shape in architecture.shapes()]),
+            architecture.shapes(),
+            strict=True,
+        ):
+            unit = block.square().mean().sqrt() if len(shape) == 2 else 3.5
+            if len(shape) == 2 and not tied:
+                unit = unit * (0.5 if shape == (6, 4) else 2)
+            if shape == (6,):
+                unit = 0.5 * np.sqrt(X.var(axis=0).mean())
+            units.append(torch.full_like(block, float(unit)))
+        signs = gradient / (gradient.abs() + 1e-8)
+        expected = -factor * 0.01 * signs * torch.cat(units)
         torch.testing.assert_close(step, expected, rtol=1e-6, atol=1e-15)
 
 
