@@ -794,8 +794,8 @@ class ContractiveAutoencoderTransformer(
             else ""
         )
         advice.append(
-            f"{reason}lower learning_rate_init ({self.learning_rate_init}) or raise n_hidden "
-            f"({self.n_hidden})"
+            f"{reason}lower learning_rate_init ({self.learning_rate_init}) or raise "
+            f"n_hidden ({self.n_hidden})"
         )
         warnings.warn(
             f"The reconstruction explains {max(0, explained):.1%} of the {of_what}: "

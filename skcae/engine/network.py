@@ -213,9 +213,9 @@ def initialise(architecture, sample, generator):
     reconstructs the layer's input. A tied one is given, which fixes the scale of the
     encoder instead. Where pre-activations would then have a standard deviation above
     1, at which units saturate, or below 1/8, the encoder of the data is multiplied by
-    what takes it there, and one over the square of that is the decoder's gain. Decoder biases match the means. A sigmoid
-    output layer starts at the logits of data in [0, 1], not closer than 0.05 to the
-    ends.
+    what takes it there, and one over the square of that is the decoder's gain. Decoder
+    biases match the means. A sigmoid output layer starts at the logits of data in
+    [0, 1], not closer than 0.05 to the ends.
 
     Parameters
     ----------
