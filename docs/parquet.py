@@ -23,7 +23,7 @@ for group in row_groups:
     scaler.partial_fit(read(group))
 
 model = ContractiveAutoencoderTransformer(
-    batch_size=256, learning_rate_init=0.02, random_state=0
+    batch_size=256, learning_rate_init=0.01, random_state=0
 )
 order = np.random.default_rng(0)
 for epoch in range(10):

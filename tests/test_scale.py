@@ -137,7 +137,7 @@ def test_the_recipe_for_parquet(digits, tmp_path, monkeypatch):
     pixels = pd.DataFrame(X, columns=scaler.feature_names_in_, dtype=np.float32)
     rows = scaler.transform(pixels)
     other = ContractiveAutoencoderTransformer(
-        batch_size=256, max_iter=10, tol=0, learning_rate_init=0.02, random_state=0
+        batch_size=256, max_iter=10, tol=0, learning_rate_init=0.01, random_state=0
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

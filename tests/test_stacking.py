@@ -94,7 +94,7 @@ def test_training_as_a_whole_goes_on_from_the_layers(layers, fitted, X):
     assert stacked.n_iter_ == len(stacked.loss_curve_) == 0
     loss = -stacked.score(X)
     stacked.set_params(warm_start=True, lam=0, tol=0, max_iter=20)
-    stacked.set_params(learning_rate_init=0.005)
+    stacked.set_params(learning_rate_init=0.001)
     stacked.fit(X)
     assert stacked.n_iter_ == len(stacked.history_["reconstruction"]) > 0
     assert -stacked.score(X) < loss

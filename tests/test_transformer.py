@@ -309,7 +309,7 @@ def test_numpy_numbers_are_numbers(X, make):
         "tied_weights": False,
         "learning_rate_init": 0.0625,
         "batch_size": 16,
-        "max_iter": 50,
+        "max_iter": 500,
         "tol": 0.25,
         "n_iter_no_change": 2,
         "early_stopping": True,

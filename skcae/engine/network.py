@@ -8,6 +8,7 @@ import torch
 
 from .activations import ACTIVATIONS
 from .device import isolated
+from .rows import variance_of_rounding
 
 
 class Parameters(NamedTuple):
@@ -181,7 +182,9 @@ def _initial_encoder_layer(architecture, rows, n_hidden, gain, generator):
     code = centred @ weight
     spread = code.square().mean().sqrt()
     factor = spread.new_ones(())
-    if spread > 0:
+    # Rows that differ by rounding errors have no spread.
+    rounding = variance_of_rounding(rows, torch.finfo(rows.dtype).eps)
+    if centred.square().sum(dim=1).mean() > rounding:
         largest = _TIED_SPREAD if architecture.tied else _UNTIED_SPREAD
         factor = spread.clamp(_LEAST_SPREAD, largest) / spread
     explained = (centred @ basis).square().sum(dim=1).mean()
