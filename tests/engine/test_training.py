@@ -77,6 +77,7 @@ def sigmoid_terms(arrays, X, target=None):
         (loss, output)
         for loss in sorted(LOSSES)
         for output in LOSSES[loss].output_activations
+        if output in ("identity", "sigmoid")  # those that end a decoder
     ],
 )
 @tied_or_not
