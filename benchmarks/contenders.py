@@ -692,12 +692,8 @@ class Floor(Contender):
                 (h[:n].T, r[:n], dV),
             ]
 
-    def product(self, sizes):
-        return self.torch.mm
-
     def train(self, n_epochs):
-        left, right, _ = self.products[0]
-        product = self.product((*left.shape, right.shape[1]))
+        product = self.torch.mm
         for _ in range(n_epochs):
             for left, right, out in self.products:
                 product(left, right, out=out)
@@ -713,17 +709,6 @@ class Floor(Contender):
 # starts with zeros.
 
 N_CLASSES = 10
-
-
-class FastestFloor(Floor):
-    """The same by the function that the library chooses for this machine."""
-
-    note = "the same by the function that skcae uses here"
-
-    def product(self, sizes):
-        from skcae.engine.products import fastest_product
-
-        return fastest_product(self.W, sizes)
 
 
 class Classifier(Contender):
@@ -906,7 +891,6 @@ class FloorClassifier(Classifier, Floor):
 
 CONTENDERS = {
     "floor": Floor,
-    "floor-fastest": FastestFloor,
     "skcae": Skcae,
     "skcae-lam0": SkcaeNoPenalty,
     "skcae-muon": SkcaeMuon,
