@@ -358,6 +358,7 @@ class ContractiveAutoencoderClassifier(
             as the model: where its cross-entropy (with ``early_stopping=True``, that of
             the held-out samples) is less than 2% below that of constant probabilities,
             the frequencies in the training samples; if training was interrupted; if
+            fewer than half of the samples, but some, count as unlabelled; if
             one of the labels is the string "-1", unless the only other one is "1" or
             "+1"; and whatever else the transformer warns of.
         """

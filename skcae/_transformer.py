@@ -465,13 +465,14 @@ class ContractiveAutoencoderTransformer(
             If training reached ``max_iter`` before it converged.
         UserWarning
             If the reconstruction explains less than a tenth of the variation of X, as
-            it is for data that aren't scaled or for a far too large ``lam`` (only
-            without corruption): of the variance for the squared error, and for the
+            it does for a far too large ``lam`` (only without corruption): of the
+            variance for the squared error, and for the
             cross-entropy of the difference between the loss of a constant
             reconstruction and that of a perfect one; if rounding X to ``precision``
             takes more than a tenth of its variance; if X leaves [0, 1], all that
             ``output_activation="sigmoid"`` can reconstruct; if the device has no
-            instructions for ``precision="bfloat16"``; or if training was interrupted.
+            instructions for ``precision="bfloat16"``; if other samples than before have
+            to be held out where training continues; or if training was interrupted.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -785,7 +786,7 @@ class ContractiveAutoencoderTransformer(
             advice.append(
                 f"scale X, with {unit_scaler(rows)}, if it fills little of [0, 1]"
             )
-        in_use = {"gamma": self.gamma > 0, "alpha": self.alpha > 0}
+        in_use = {**self._weights_in_use(), "alpha": self.alpha > 0, "lam": False}
         if any(in_use.values()):
             advice.append(f"lower {to_lower(self, **in_use)}")
         reason = (

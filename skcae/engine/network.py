@@ -245,15 +245,15 @@ def initialise(architecture, sample, generator):
         output = torch.logit(sample, eps=_LOGIT_EPS)
         gain = _regression_slope(sample, output)
     weights, biases, targets = [], [], [output]
-    shares = []
     h = sample
     for n_hidden in architecture.sizes[1:]:
-        weight, bias, factor, explained = _initial_encoder_layer(
+        weight, bias, factor, part = _initial_encoder_layer(
             architecture, h, n_hidden, gain, generator
         )
-        shares.append(explained.item())
-        if architecture.tied and not weights:
-            architecture = architecture._replace(gain=(factor**-2).item())
+        if not weights:
+            explained = part.item()
+            if architecture.tied:
+                architecture = architecture._replace(gain=(factor**-2).item())
         gain = torch.ones_like(gain)
         weights.append(weight)
         biases.append(bias)
@@ -269,4 +269,4 @@ def initialise(architecture, sample, generator):
         decoder_weights.insert(0, weight_out)
         decoder_biases.insert(0, target.mean(dim=0) - h.mean(dim=0) @ weight_out)
     parameters = Parameters(weights, biases, decoder_weights, decoder_biases)
-    return architecture, architecture.flatten(parameters), shares[0]
+    return architecture, architecture.flatten(parameters), explained

@@ -66,11 +66,12 @@ def objective(
     output = ACTIVATIONS[architecture.output_activation]
     target = x if target is None else target
     terms = [LOSSES[loss].per_sample(z, target, output)]
+    computed, differentiated = reported(settings), weighted(settings)
     for name, penalty in PENALTIES.items():
-        if name not in reported(settings):
+        if name not in computed:
             terms.append(torch.zeros_like(terms[0]))
             continue
-        differentiates = torch.is_grad_enabled() and name in weighted(settings)
+        differentiates = torch.is_grad_enabled() and name in differentiated
         with torch.set_grad_enabled(differentiates):
             values = penalty.per_sample(
                 architecture,

@@ -358,7 +358,7 @@ class ContractionOfOneLayer:
         self._norms, self._sums = (weight.new_empty(weight.shape[1]) for _ in range(2))
         self._buffer = weight.new_empty(batch_size, weight.shape[1])
 
-    def __call__(self, a, h, d, scale, delta, d_weight):
+    def __call__(self, a, h, d, scale, delta, d_columns):
         """Return the value; add ``scale`` times its gradients to two tensors.
 
         Parameters
@@ -369,7 +369,7 @@ class ContractionOfOneLayer:
             At 0 the two tensors stay as they are.
         delta : Tensor of shape (n_samples, n_hidden)
             Of the gradient by a, what s'(a) is yet to be multiplied by.
-        d_weight : Tensor of shape (n_hidden,)
+        d_columns : Tensor of shape (n_hidden,)
             Of the gradient by W, the factors of its columns.
         """
         torch.mul(self.weight, self.weight, out=self._squares)
@@ -380,7 +380,7 @@ class ContractionOfOneLayer:
             delta.addcmul_(buffer, norms, value=2 * scale)
         torch.sum(torch.mul(d, d, out=buffer), dim=0, out=self._sums)
         if scale > 0:
-            d_weight.add_(self._sums, alpha=2 * scale)
+            d_columns.add_(self._sums, alpha=2 * scale)
         return dot(self._sums, norms)
 
 

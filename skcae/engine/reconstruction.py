@@ -149,7 +149,6 @@ class Gram:
         self._gram, self._k = (empty(n_hidden, n_hidden) for _ in range(2))
         self._decoder_t = self.decoder.T
         self._ones = self.weight.new_ones(batch_size)
-        self._zero = self.weight.new_zeros(())
 
     def encode(self, x, out):
         """Return a = x W + b."""

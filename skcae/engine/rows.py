@@ -165,9 +165,9 @@ class Rows:
 
     def split(self, n_held_out, generator):
         """Return the `Rows` to train on and those to hold out, drawn at random."""
-        order = permutation(len(self), generator)
-        held_out, kept = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
-        return self.take(kept), self.take(held_out)
+        held_out = np.zeros(len(self), dtype=bool)
+        held_out[permutation(len(self), generator)[:n_held_out]] = True
+        return tuple(self.take(np.flatnonzero(part)) for part in (~held_out, held_out))
 
     def identity(self):
         """Return what tells these rows from others: all of them, if they fit."""
@@ -184,7 +184,7 @@ class Rows:
 
         They keep their own format, if the device has it; otherwise they get ``dtype``.
         """
-        if not belongs_on(device, self.X):
+        if self.sparse or self.out_of_core or not belongs_on(device, self.X):
             return None
         own = as_tensor(self.X[:0]).dtype
         if own != torch.float64 or has_float64(device):
@@ -212,9 +212,6 @@ class SparseRows(Rows):
             X = X.copy()
             X.sum_duplicates()
         return X.data.min(initial=0), X.data.max(initial=0)
-
-    def moved(self, dtype, device):
-        return None
 
 
 class MappedRows(Rows):
@@ -261,16 +258,8 @@ class MappedRows(Rows):
         )
         return self[index.unique().numpy()]
 
-    def split(self, n_held_out, generator):
-        held_out = np.zeros(len(self), dtype=bool)
-        held_out[permutation(len(self), generator)[:n_held_out]] = True
-        return tuple(self.take(np.flatnonzero(part)) for part in (~held_out, held_out))
-
     def identity(self):
         return self.evenly_spaced(1000)
-
-    def moved(self, dtype, device):
-        return None
 
 
 def belongs_on(device, X):

@@ -365,6 +365,7 @@ class Trainer(TrainingRun):
         check_weights(wide, lam=settings["lam"])
         self.settings = {"loss": loss, "n_projections": n_projections, **settings}
         centre = some.mean(dim=0)
+        group.copy_(centre)
         corrupts = corruption is not None
         size = self.batches.batch_size
         # All processes have to leave the same out of the loss.
@@ -391,8 +392,7 @@ class Trainer(TrainingRun):
             dtype,
             group.gather(_units(architecture, flat, self.variance))[0],
         )
-        group.copy_(centre)
-        self._mean = centre.to(flat)
+        self._mean = centre
         (self._weight, *_), (self._bias, *_), *_ = architecture.view(flat)
         views = architecture.view(self.gradient.gradient)
         (self._d_weight, *_), (self._d_bias, *_), *_ = views
