@@ -1132,7 +1132,9 @@ class SamplingDisplay(_Display):
             [0, inf). None keeps each state of a walk between the smallest and the
             largest value of the samples, since a decoder without bounds leads away from
             them. It then takes the noise with which the walks' last states have about
-            as much variance as the samples, and 1 where the samples have none.
+            as much variance as the samples, and 1 where the samples have none. With a
+            small ``lam`` reconstruction alone may gain more variance than that; the
+            noise is then the least there is, 0.01.
         random_state : int, RandomState instance or None, default=None
             Draws the noise. Pass an int for reproducible results.
         ax : matplotlib Axes, default=None

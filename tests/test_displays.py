@@ -716,10 +716,8 @@ def test_walks(cae, X):
 @pytest.mark.parametrize("sizes", [100, (100, 30)], ids=str)
 def test_walks_keep_the_variance_and_the_range_of_the_data(sizes, digits):
     X, _ = digits
-    cae = ContractiveAutoencoderTransformer(sizes, lam=0.1, max_iter=40, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        cae.fit(X)
+    # With a small lam reconstruction alone gains variance, whatever the noise.
+    cae = ContractiveAutoencoderTransformer(sizes, lam=1, random_state=0).fit(X)
     X = X[::20]
     variance = X.var(axis=0).sum()
     # The decoder is linear: unbounded walks leave the data.
@@ -733,7 +731,7 @@ def test_walks_keep_the_variance_and_the_range_of_the_data(sizes, digits):
     assert display.paths.max() == 1
     assert display.colorbar_ is None
     variances = display.paths.var(axis=0).sum(axis=(1, 2)) / variance
-    assert all((variances > 0.7) & (variances < 1.4))
+    assert all((variances > 0.75) & (variances < 1.3))
     # They move.
     moves = np.diff(display.paths, axis=1)
     assert np.square(moves).sum(axis=(2, 3)).mean(axis=0).min() > 0.02 * variance
