@@ -803,6 +803,7 @@ class ContractiveAutoencoderClassifier(
             ),
             X,
             device=resolve_device(self.device),
+            takes_sparse=True,
         )
         if not np.isfinite(result).all():
             raise ValueError(

@@ -47,6 +47,8 @@ class Past:
         Whether the new fit is the rest of the earlier one.
     restores : bool
         Whether it takes over the optimiser's memory.
+    only_these_rows : bool
+        Whether these rows are all that it trains on.
     fitted : Parameters or None
         The parameters of the earlier fit.
     curves : dict of ndarray or None
@@ -57,25 +59,24 @@ class Past:
     state: dict | None = None
     resumes: bool = False
     restores: bool = False
+    only_these_rows: bool = False
     fitted: Parameters | None = None
     curves: dict | None = None
 
-    @property
-    def start(self):
-        """The parameters that training starts from; None are new ones."""
-        if self.resumes and self.state["arrays"] is not None:
-            return Parameters(*self.state["arrays"])
-        return self.fitted
-
     def training(self, trainer, names, *, tol, patience, validation, verbose):
         """Return the `Training` to run, where the earlier one ended."""
+        kept = trainer.snapshot(self.fitted)
+        if self.restores:
+            trainer.restore(self.state["trainer"])
+        if self.resumes and self.state["snapshots"] is not None:
+            kept = trainer.resume_at(*self.state["snapshots"])
+        if validation is not None:
+            validation = trainer.held_out(validation)
         lowest = np.inf
         if self.resumes:
             lowest = self.state["lowest"]
         elif self.fitted is not None and validation is not None:
             lowest = trainer.mean_objective(validation)
-        if self.restores:
-            trainer.restore(self.state["trainer"])
         schedule = Schedule(
             tol,
             patience,
@@ -92,7 +93,7 @@ class Past:
             schedule,
             names,
             validation=validation,
-            kept=trainer.snapshot(self.fitted),
+            kept=kept,
             lowest=lowest,
             earlier=self.curves,
             verbose=verbose,
@@ -110,8 +111,13 @@ def past_of(estimator, rows, group, continues, keeps_optimizer):
     state = estimator._training_state if continues else None
     is_known = state is not None and state["fingerprint"] != ""
     resumes = is_known and state["fingerprint"] == fingerprint
+    # Chunks of data may follow, outside of a smaller space.
+    resumes = resumes and (state["is_whole"] or not keeps_optimizer)
     restores = resumes or bool(
-        state and keeps_optimizer and state["solver"] == estimator.solver
+        state
+        and keeps_optimizer
+        and state["is_whole"]
+        and state["solver"] == estimator.solver
     )
     # What isn't possible on all processes is done on none.
     resumes, restores = map(all, zip(*group.gather((resumes, restores)), strict=True))
@@ -121,12 +127,13 @@ def past_of(estimator, rows, group, continues, keeps_optimizer):
             "starting from its parameters at the initial learning rate"
         )
     if not continues:
-        return Past(fingerprint)
+        return Past(fingerprint, only_these_rows=not keeps_optimizer)
     return Past(
         fingerprint,
         state,
         resumes,
         restores,
+        resumes and not state["is_whole"],
         estimator._arrays,
         {"objective": estimator.loss_curve_, **estimator.history_},
     )
@@ -135,11 +142,17 @@ def past_of(estimator, rows, group, continues, keeps_optimizer):
 def state_of(estimator, training):
     """Return what a later call needs to go on exactly."""
     trainer = training.trainer
+    snapshots = None
+    # Early stopping returns other parameters than those of the last epoch, and what is
+    # taken back from a smaller space is rounded.
+    if estimator.early_stopping or not trainer.space.is_whole:
+        flats = trainer.snapshot(), training.progress.kept
+        snapshots = [flat.cpu().numpy() for flat in flats]
     return {
         "solver": estimator.solver,
         "trainer": trainer.state(),
-        # Early stopping returns other parameters than those of the last epoch.
-        "arrays": tuple(trainer.arrays()) if estimator.early_stopping else None,
+        "snapshots": snapshots,
+        "is_whole": trainer.space.is_whole,
         "lowest": float(training.progress.lowest),
         "schedule": training.schedule.state(),
         "fingerprint": training.fingerprint,

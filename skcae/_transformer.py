@@ -65,6 +65,7 @@ from .engine.penalties import (
     jacobian,
     reported,
 )
+from .engine.reconstruction import is_expandable
 from .engine.rows import as_array, as_rows, lost_in_rounding
 from .engine.training import Trainer
 
@@ -612,11 +613,12 @@ class ContractiveAutoencoderTransformer(
         trainer = Trainer(
             architecture,
             rows,
-            past.start,
+            past.fitted,
             batch_size=steps_batch_size(self.batch_size, n_samples),
             precision=precision,
             seed=rng.randint(np.iinfo(np.int32).max),
             group=group,
+            only_these_rows=past.only_these_rows,
             **settings,
         )
         return past.training(
@@ -856,7 +858,7 @@ class ContractiveAutoencoderTransformer(
             float64.
         """
         rows = self._validate_rows_or_tensor(X)
-        return self._map_rows(inference.code, rows, ["encoder"])
+        return self._map_rows(inference.code, rows, ["encoder"], takes_sparse=True)
 
     def inverse_transform(self, X):
         """Decode hidden representations.
@@ -901,7 +903,10 @@ class ContractiveAutoencoderTransformer(
         """
         X = self._validate_rows_or_tensor(X)
         check_range(X, self._loss)
-        return -self._map_rows(inference.reconstruction_loss(self._loss), X)
+        function = inference.reconstruction_loss(self._loss)
+        output = self._fitted_architecture.output_activation
+        takes_sparse = is_expandable(self._loss, output)
+        return -self._map_rows(function, X, takes_sparse=takes_sparse)
 
     def score(self, X, y=None):
         """Compute the mean of `score_samples`: higher is better.
@@ -957,7 +962,9 @@ class ContractiveAutoencoderTransformer(
         """
         X = self._validate_rows_or_tensor(X)
         entries = entries_per_row(self._fitted_architecture)
-        return self._map_rows(contraction, X, entries_per_row=entries)
+        return self._map_rows(
+            contraction, X, entries_per_row=entries, takes_sparse=True
+        )
 
     def _validate_rows(self, X, **kwargs):
         check_is_fitted(self)

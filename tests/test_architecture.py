@@ -26,10 +26,12 @@ ENGINE_FLOORS = (
     "activations",
     "device",
     "replay",
+    "sparse",
     "corruption",
     "distributed",
     "losses",
     "rows",
+    "space",
     "network",
     "penalties",
     "reconstruction",
@@ -62,7 +64,7 @@ ENGINE = [name for name in MODULES if name.startswith("skcae.engine")]
 OUTSIDE = [name for name in MODULES if name not in ENGINE]
 
 # What the engine may use besides itself and the standard library.
-ENGINE_NEEDS = {"numpy", "threadpoolctl", "torch"}
+ENGINE_NEEDS = {"numpy", "scipy", "threadpoolctl", "torch"}
 OPTIONAL = {
     "matplotlib",
     "onnx",

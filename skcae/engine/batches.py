@@ -25,7 +25,7 @@ class Batch:
 
     Attributes
     ----------
-    x : Tensor of shape (n_samples, n_features)
+    x : Tensor or SparseTensor of shape (n_samples, n_features)
     target : Tensor of shape (n_samples,), default=None
         The numbers of the rows' classes. None where the target is x itself.
     weights : Tensor of shape (n_samples,), default=None
@@ -78,6 +78,19 @@ class _Buffer:
         return batch
 
 
+class _SparseBuffer:
+    """As `_Buffer`, for rows that stay sparse; they are gathered at one time."""
+
+    def __init__(self, dtype):
+        self._dtype = dtype
+
+    def gather(self, source, index, rows):
+        self._batch = source[index].to(self._dtype)
+
+    def batch(self, n_rows):
+        return self._batch
+
+
 class ShuffledBatches:
     """The rows of an array in random batches, in the training's number format.
 
@@ -91,7 +104,8 @@ class ShuffledBatches:
     Parameters
     ----------
     X : ndarray, CSR array or Rows of shape (n_samples, n_features)
-        Of any real dtype; the cast to ``dtype`` happens batch by batch.
+        Of any real dtype; the cast to ``dtype`` happens batch by batch. Batches are
+        dense, unless the rows stay sparse; see `Rows.kept_sparse`.
     target, weights, tangents : ndarray, default=None
         As in `Batch`, of all rows, in the dtype that they are to have. They are held
         in memory.
@@ -107,6 +121,8 @@ class ShuffledBatches:
     Attributes
     ----------
     n_samples : int
+    stays_sparse : bool
+        Whether the rows of a batch are a `SparseTensor`.
     batch_size : int
         Number of rows of the largest batch.
     n_batches : int
@@ -127,6 +143,7 @@ class ShuffledBatches:
     ):
         self._rows = rows = as_rows(X)
         self.n_samples, n_features = rows.shape
+        self.stays_sparse = rows.stays_sparse
         self._evenly = n_batches is not None
         if self._evenly:
             batch_size = -(-self.n_samples // n_batches)
@@ -142,6 +159,8 @@ class ShuffledBatches:
                 (math.prod(self._layout), n_features), rows.dtype.newbyteorder("=")
             )
             self._source = self._window
+        elif rows.stays_sparse:
+            self._source = rows
         else:
             self._source = rows.moved(dtype, device)
             if self._source is None:
@@ -159,8 +178,11 @@ class ShuffledBatches:
             )
             if column is not None
         }
+        shape = (self.batch_size, n_features)
         self._buffers = {
-            "x": _Buffer((self.batch_size, n_features), self._source, dtype, device)
+            "x": _SparseBuffer(dtype)
+            if rows.stays_sparse
+            else _Buffer(shape, self._source, dtype, device)
         }
         for name, column in self._columns.items():
             shape = (self.batch_size, *column.shape[1:])

@@ -4,12 +4,13 @@
 entry: a function ``corrupt(x, level, out, generator)`` that fills ``out`` with a
 corrupted copy of the batch x, of the same shape, and returns it. It draws on the
 generator's device and never in ``out``'s precision, so that draws depend on the
-generator alone.
+generator alone. ``KEEP_ZEROS`` and ``ISOTROPIC`` name those that have the property.
 """
 
 import torch
 
 from .device import copy_without_waiting
+from .sparse import SparseTensor
 
 _BITS = 16
 
@@ -91,6 +92,12 @@ def masking(x, level, out, generator):
 
 CORRUPTIONS = {"gaussian": gaussian, "masking": masking}
 
+# With these, or without corruption, sparse rows can stay sparse.
+KEEP_ZEROS = {None, "masking"}
+
+# With these, or without, nothing changes if the space is rotated.
+ISOTROPIC = {None, "gaussian"}
+
 
 def check_corruption(name, level):
     """Raise ValueError if the level is out of the range that depends on the name."""
@@ -109,8 +116,8 @@ def make_corruption(name, level, shape, *, dtype, device, generator):
     name : str or None
         A key of ``CORRUPTIONS``; None leaves batches as they are.
     level : float
-    shape : tuple of int
-        Of the buffer to which batches are written.
+    shape : tuple of int or None
+        Of the buffer to which batches are written. None if they are sparse.
     dtype, device
         Of the batches.
     generator : torch.Generator
@@ -118,13 +125,19 @@ def make_corruption(name, level, shape, *, dtype, device, generator):
     Returns
     -------
     corrupt : callable
-        ``corrupt(x)``, or ``corrupt(x, out, generator)`` with others than its own.
+        ``corrupt(x)``, or ``corrupt(x, generator)`` with another generator than its
+        own, and without the buffer.
     """
     if name is None:
-        return lambda x, out=None, generator=None: x
-    buffer = torch.empty(shape, dtype=dtype, device=device)
+        return lambda x, generator=None: x
+    function, own_generator = CORRUPTIONS[name], generator
+    buffer = None if shape is None else torch.empty(shape, dtype=dtype, device=device)
 
-    def corrupt(x, out=buffer, generator=generator):
-        return CORRUPTIONS[name](x, level, out[: len(x)], generator)
+    def corrupt(x, generator=None):
+        if isinstance(x, SparseTensor):
+            return x.with_values(corrupt(x.values, generator or own_generator))
+        if generator is None:
+            return function(x, level, buffer[: len(x)], own_generator)
+        return function(x, level, torch.empty_like(x), generator)
 
     return corrupt

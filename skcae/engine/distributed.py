@@ -20,6 +20,8 @@ from contextvars import ContextVar
 import torch
 import torch.distributed as dist
 
+from .sparse import concatenated
+
 # Number of steps after which a rank looks whether another one failed. The CPU waits for
 # the device to do so.
 _CHECK_INTERVAL = 64
@@ -200,7 +202,7 @@ class ManyProcesses:
 
     def pool(self, rows):
         """Return the rows of all ranks in one tensor, on this one's device."""
-        return torch.cat(self.gather(rows.cpu())).to(rows.device)
+        return concatenated(self.gather(rows.cpu())).to(rows.device)
 
     def copy_(self, *tensors):
         """Overwrite the tensors with those of rank 0."""

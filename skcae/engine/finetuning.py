@@ -16,13 +16,14 @@ from torch.nn.functional import normalize
 
 from .activations import ACTIVATIONS
 from .batches import ShuffledBatches
-from .corruption import fill_normal
+from .corruption import KEEP_ZEROS, fill_normal
 from .device import PRECISIONS, isolated, make_generator
 from .network import Parameters, activation_derivatives, decode, encode
 from .objective import AutogradGradient, FlatGradient
 from .optimizer import OPTIMIZERS
 from .penalties import pull_back
 from .rows import as_rows, as_tensor, block_rows
+from .sparse import product, transposed_product
 from .training import TrainingRun, check_weights
 
 
@@ -251,7 +252,7 @@ class CrossEntropyGradient(FlatGradient):
         for (w, b), a, out in zip(
             hidden_layers, pre_activations, activations, strict=True
         ):
-            torch.addmm(b, h, w, out=a)
+            product(h, w, b, out=a)
             h = self.activation.value(a, out=out)
         log_output = _log_softmax(torch.addmm(bias, h, weight))
         classes = target.unsqueeze(1)
@@ -269,7 +270,7 @@ class CrossEntropyGradient(FlatGradient):
         inputs = [x, *activations]
         for i in reversed(range(len(inputs))):
             d_weight, d_bias = self._views[i]
-            torch.mm(inputs[i].T, delta, out=d_weight)
+            transposed_product(inputs[i], delta, out=d_weight)
             torch.sum(delta, dim=0, out=d_bias)
             if i > 0:
                 a, h = pre_activations[i - 1], activations[i - 1]
@@ -343,8 +344,11 @@ class FineTuner(TrainingRun):
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
         check_weights(wide, alpha=alpha, tangent_weight=tangent_weight)
+        rows = as_rows(X)
+        if corruption in KEEP_ZEROS:
+            rows = rows.kept_sparse(device, dtype)
         self.batches = ShuffledBatches(
-            X,
+            rows,
             np.asarray(labels, dtype=np.int64),
             _cast(weights / weights.mean(), wide),
             None if tangents is None else _cast(tangents, wide),
@@ -391,8 +395,8 @@ class FineTuner(TrainingRun):
         is infinite or NaN.
         """
         X, labels, weights = data
-        rows = as_rows(X)
         flat = self.gradient.flat
+        rows = as_rows(X).kept_sparse(flat.device, flat.dtype)
         parameters = self.architecture.view(flat)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
         n_rows = block_rows(max(self.architecture.sizes))

@@ -7,9 +7,10 @@ import torch
 
 from .activations import ACTIVATIONS
 from .device import has_float64, isolated, memory_errors, threads_for
-from .losses import LOSSES
 from .network import Parameters, decode, encode, largest_layer
+from .reconstruction import loss_per_sample
 from .rows import as_rows, as_tensor, block_rows
+from .sparse import SparseTensor
 
 
 def code(architecture, parameters, x):
@@ -27,16 +28,30 @@ def reconstruction_loss(loss):
     """Return the function that computes the loss named ``loss``, per sample."""
 
     def function(architecture, parameters, x):
-        z = decode(architecture, parameters, code(architecture, parameters, x))
-        output = ACTIVATIONS[architecture.output_activation]
-        return LOSSES[loss].per_sample(z, x, output)
+        h = code(architecture, parameters, x)
+        if not isinstance(x, SparseTensor):
+            return loss_per_sample(architecture, parameters, h, x, loss)
+        # The loss is then a difference of larger terms.
+        wide = Parameters(*([p.double() for p in group] for group in parameters))
+        losses = loss_per_sample(
+            architecture, wide, h.double(), x.to(torch.float64), loss
+        )
+        return losses.to(h.dtype)
 
     return function
 
 
 @isolated
 def map_rows(
-    function, architecture, arrays, X, *, device, dtype=None, entries_per_row=None
+    function,
+    architecture,
+    arrays,
+    X,
+    *,
+    device,
+    dtype=None,
+    entries_per_row=None,
+    takes_sparse=False,
 ):
     """Apply ``function`` to blocks of rows.
 
@@ -55,7 +70,10 @@ def map_rows(
         Where X is no tensor: what to compute in. None is float32 if X is, else float64;
         a tensor's floating-point format is kept.
     entries_per_row : int, default=None
-        Size of the largest intermediate result for one row; None is the widest layer.
+        Size of the largest result for one row, intermediate ones included; None is the
+        widest layer. A dense row itself need not be counted.
+    takes_sparse : bool, default=False
+        Whether ``function`` takes a `SparseTensor`, and makes nothing of its size.
 
     Returns
     -------
@@ -80,8 +98,13 @@ def map_rows(
             dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         if dtype == torch.float64 and not has_float64(device):
             device = torch.device("cpu")
+    if takes_sparse:
+        X = X.kept_sparse(device, dtype)
     widest = max(architecture.sizes)
-    entries_per_row = entries_per_row or widest
+    if X.stays_sparse:
+        entries_per_row = entries_per_row or max(architecture.sizes[1:])
+    else:
+        entries_per_row = max(entries_per_row or widest, X.shape[1])
     n_rows = block_rows(entries_per_row)
     # The products of a row: with a layer's weights, for each vector there is.
     work = math.prod(largest_layer(architecture)) * entries_per_row // widest

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from .activations import ACTIVATIONS, softplus
+from .sparse import total_variance
 
 
 class Loss(NamedTuple):
@@ -26,7 +27,8 @@ class Loss(NamedTuple):
         the gradient of that sum with respect to z. ``scratch`` is a tensor like z.
     bounds : callable
         ``bounds(x)`` are the mean losses of a perfect reconstruction of x and of the
-        best constant one, which is the mean: two scalar tensors.
+        best constant one, which is the mean: two scalar tensors. If the loss is the
+        squared error, x may be a `SparseTensor`.
     output_activations : tuple of str
         The output activations with which the loss makes sense.
     default_output : str
@@ -73,7 +75,8 @@ def _squared_error_gradient(z, x, output, scratch, scale):
 
 
 def _squared_error_bounds(x):
-    return x.new_zeros(()), x.var(dim=0, correction=0).sum()
+    variance = total_variance(x)
+    return torch.zeros_like(variance), variance
 
 
 def _cross_entropy(z, x, output):

@@ -9,6 +9,7 @@ import torch
 from .activations import ACTIVATIONS
 from .device import isolated
 from .rows import variance_of_rounding
+from .sparse import Centred, mean_row, product
 
 
 class Parameters(NamedTuple):
@@ -114,7 +115,7 @@ def encode(architecture, parameters, x):
     for weight, bias in zip(
         parameters.encoder_weights, parameters.encoder_biases, strict=True
     ):
-        a = torch.addmm(bias, h, weight)
+        a = product(h, weight, bias)
         h = activation.value(a)
         pre_activations.append(a)
         activations.append(h)
@@ -127,15 +128,19 @@ def activation_derivatives(architecture, encoding):
     return [derivative(a, h) for a, h in zip(*encoding, strict=True)]
 
 
+def last_decoder_input(architecture, parameters, h):
+    """Return what the decoder's last layer gets, for a code h."""
+    activation = ACTIVATIONS[architecture.activation]
+    *weights, _ = parameters.decoder_weights
+    for weight, bias in zip(weights, parameters.decoder_biases, strict=False):
+        h = activation.value(torch.addmm(bias, h, weight))
+    return h
+
+
 def decode(architecture, parameters, h):
     """Return the decoder's last pre-activation z; the reconstruction is s_out(z)."""
-    activation = ACTIVATIONS[architecture.activation]
-    layers = zip(parameters.decoder_weights, parameters.decoder_biases, strict=True)
-    for i, (weight, bias) in enumerate(layers):
-        if i > 0:
-            h = activation.value(h)
-        h = torch.addmm(bias, h, weight)
-    return h
+    h = last_decoder_input(architecture, parameters, h)
+    return torch.addmm(parameters.decoder_biases[-1], h, parameters.decoder_weights[-1])
 
 
 # Standard deviations of a new encoder's pre-activations. Beyond the largest, bounded
@@ -149,46 +154,46 @@ _UNTIED_SPREAD = 0.25
 _LOGIT_EPS = 0.05
 
 
-def _principal_basis(centred, rank, generator):
+def _principal_basis(centred, shape, generator):
     """Orthonormal basis (n_features, rank) of the rows' leading principal subspace.
 
     A randomised range finder with two power iterations (Halko, Martinsson and Tropp,
     SIAM Review 2011, algorithm 4.4).
     """
-    shape = (centred.shape[1], rank)
     basis = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
-    basis = basis.to(centred)
+    basis = basis.to(centred.mean)
     for _ in range(3):
-        basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
+        basis = centred.transposed_product(centred.product(basis))
+        basis = torch.linalg.qr(basis).Q
     return basis
 
 
 def _initial_encoder_layer(architecture, rows, n_hidden, gain, generator):
-    mean = rows.mean(dim=0)
-    centred = rows - mean
-    rank = min(n_hidden, rows.shape[1])
-    basis = _principal_basis(centred, rank, generator)
+    centred = Centred(rows)
+    n_features = rows.shape[1]
+    rank = min(n_hidden, n_features)
+    basis = _principal_basis(centred, (n_features, rank), generator)
     # `mix` has orthonormal columns: it spreads the directions evenly over the units,
     # so that weight @ weight.T = basis @ basis.T.
     shape = (n_hidden, rank)
     mix = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
-    weight = basis @ torch.linalg.qr(mix.to(rows)).Q.T
+    weight = basis @ torch.linalg.qr(mix.to(basis)).Q.T
     # With x ↦ s(x W) ≈ slope · x W, a tied decoder of W √(gain / slope) multiplies by
     # the gain.
     a = weight.new_tensor([-1e-3, 1e-3])
     activation = ACTIVATIONS[architecture.activation]
     slope = activation.derivative(a, activation.value(a)).mean()
     weight *= (gain / slope).sqrt()
-    code = centred @ weight
+    code = centred.product(weight)
     spread = code.square().mean().sqrt()
     factor = spread.new_ones(())
     # Rows that differ by rounding errors have no spread.
     rounding = variance_of_rounding(rows, torch.finfo(rows.dtype).eps)
-    if centred.square().sum(dim=1).mean() > rounding:
+    if centred.variance() > rounding:
         largest = _TIED_SPREAD if architecture.tied else _UNTIED_SPREAD
         factor = spread.clamp(_LEAST_SPREAD, largest) / spread
-    explained = (centred @ basis).square().sum(dim=1).mean()
-    return weight * factor, -(mean @ weight) * factor, factor, explained
+    explained = centred.product(basis).square().sum(dim=1).mean()
+    return weight * factor, -(centred.mean @ weight) * factor, factor, explained
 
 
 def _regression_slope(x, y):
@@ -204,7 +209,7 @@ def _least_squares(inputs, targets):
     gram = inputs.T @ inputs
     tiny = torch.finfo(gram.dtype).tiny
     gram.diagonal().add_(1e-3 * gram.diagonal().mean() + tiny)
-    return torch.linalg.solve(gram, inputs.T @ (targets - targets.mean(dim=0)))
+    return torch.linalg.solve(gram, Centred(targets).transposed_product(inputs).T)
 
 
 @isolated
@@ -223,7 +228,7 @@ def initialise(architecture, sample, generator):
     Parameters
     ----------
     architecture : Architecture
-    sample : Tensor of shape (n_samples, n_features)
+    sample : Tensor or SparseTensor of shape (n_samples, n_features)
         Rows of the training data, in the device and precision of the result.
     generator : torch.Generator
         On the CPU.
@@ -240,7 +245,7 @@ def initialise(architecture, sample, generator):
     activation = ACTIVATIONS[architecture.activation]
     # The last pre-activation that the decoder should return: the input, but for an
     # output layer that squashes it.
-    output, gain = sample, sample.new_ones(())
+    output, gain = sample, torch.ones((), dtype=sample.dtype, device=sample.device)
     if architecture.output_activation == "sigmoid":
         output = torch.logit(sample, eps=_LOGIT_EPS)
         gain = _regression_slope(sample, output)
@@ -257,7 +262,7 @@ def initialise(architecture, sample, generator):
         gain = torch.ones_like(gain)
         weights.append(weight)
         biases.append(bias)
-        targets.append(h @ weight + bias)
+        targets.append(product(h, weight, bias))
         h = activation.value(targets[-1])
     # Each decoder layer returns the pre-activations that led to its counterpart.
     decoder_weights, decoder_biases = [], []
@@ -267,6 +272,6 @@ def initialise(architecture, sample, generator):
         if not decoder_weights:
             weight_out = architecture.gain * weight_out
         decoder_weights.insert(0, weight_out)
-        decoder_biases.insert(0, target.mean(dim=0) - h.mean(dim=0) @ weight_out)
+        decoder_biases.insert(0, mean_row(target) - h.mean(dim=0) @ weight_out)
     parameters = Parameters(weights, biases, decoder_weights, decoder_biases)
     return architecture, architecture.flatten(parameters), explained

@@ -12,10 +12,9 @@ from functools import partial
 import torch
 
 from .activations import ACTIVATIONS
-from .losses import LOSSES
-from .network import decode, encode, largest_layer
+from .network import encode, largest_layer
 from .penalties import PENALTIES, reported, weighted
-from .reconstruction import Formed, Gram
+from .reconstruction import Formed, Gram, loss_per_sample
 
 # The terms of the objective, per sample or summed over a batch.
 Terms = namedtuple("Terms", ["reconstruction", *PENALTIES])
@@ -62,10 +61,9 @@ def objective(
         The reconstruction loss summed over features, and the penalties.
     """
     encoding = encode(architecture, parameters, x)
-    z = decode(architecture, parameters, encoding[1][-1])
-    output = ACTIVATIONS[architecture.output_activation]
     target = x if target is None else target
-    terms = [LOSSES[loss].per_sample(z, target, output)]
+    code = encoding[1][-1]
+    terms = [loss_per_sample(architecture, parameters, code, target, loss)]
     computed, differentiated = reported(settings), weighted(settings)
     for name, penalty in PENALTIES.items():
         if name not in computed:

@@ -176,12 +176,12 @@ def pull_back(rows, weights, derivatives):
 
 
 def entries_per_row(architecture):
-    """Return the size of the largest array that `contraction` holds for one row."""
-    n_features, *n_hidden = sizes = architecture.sizes
+    """Return the size of the largest array that `contraction` makes for one row."""
+    n_features, *n_hidden = architecture.sizes
     if architecture.depth == 1:
-        return max(sizes)
-    if _starts_at_output(sizes):
-        return max(n_features, n_hidden[-1] * max(n_hidden[:-1]))
+        return n_hidden[0]
+    if _starts_at_output(architecture.sizes):
+        return n_hidden[-1] * max(n_hidden[:-1])
     return n_features * max(n_hidden)
 
 
@@ -289,6 +289,8 @@ class Penalty(NamedTuple):
     closed_form : type or None, default=None
         Its value and gradient for one layer, with the interface of
         `ContractionOfOneLayer`. None leaves the gradient to autograd.
+    adds_noise : bool, default=False
+        Whether it adds noise to the rows, so that sparse ones can't stay sparse.
     requires : callable or None, default=None
         ``requires(activation)`` is None if the penalty makes sense with the activation
         of that name, and else the reason why not.
@@ -299,6 +301,7 @@ class Penalty(NamedTuple):
     options: tuple = ()
     monitored: bool = False
     closed_form: type | None = None
+    adds_noise: bool = False
     requires: Callable | None = None
 
 
@@ -389,7 +392,11 @@ PENALTIES = {
         "lam", _contraction, monitored=True, closed_form=ContractionOfOneLayer
     ),
     "curvature": Penalty(
-        "gamma", _curvature, options=("sigma",), requires=_needs_curvature
+        "gamma",
+        _curvature,
+        options=("sigma",),
+        adds_noise=True,
+        requires=_needs_curvature,
     ),
 }
 

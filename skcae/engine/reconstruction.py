@@ -17,20 +17,76 @@ import torch
 
 from .activations import ACTIVATIONS
 from .losses import LOSSES, dot
+from .network import decode, last_decoder_input
+from .sparse import (
+    SparseTensor,
+    add_transposed_product,
+    product,
+    squared_norms,
+    transposed_product,
+)
 
 
-def needs_no_reconstruction(architecture, loss, dtype, batch_size, corrupts):
+def is_expandable(loss, output_activation):
+    """Return whether the loss is a polynomial, ‖x‖² − 2 x · z + ‖z‖².
+
+    Then it is the squared error of a linear output, and rows x may stay sparse.
+    """
+    return loss == "squared_error" and output_activation == "identity"
+
+
+def loss_per_sample(architecture, parameters, h, x, loss):
+    """Return the loss of the reconstruction from a code, per sample.
+
+    It is differentiable with respect to the parameters and h. Where x is sparse, the
+    loss is expanded, so that no array of the size of x is made.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    parameters : Parameters
+    h : Tensor of shape (n_samples, n_hidden)
+    x : Tensor or SparseTensor of shape (n_samples, n_features)
+    loss : str
+        A key of ``LOSSES``; if x is sparse, one that `is_expandable`.
+
+    Returns
+    -------
+    losses : Tensor of shape (n_samples,)
+        Summed over features.
+    """
+    if not isinstance(x, SparseTensor):
+        z = decode(architecture, parameters, h)
+        output = ACTIVATIONS[architecture.output_activation]
+        return LOSSES[loss].per_sample(z, x, output)
+    h = last_decoder_input(architecture, parameters, h)
+    decoder, c = parameters.decoder_weights[-1], parameters.decoder_biases[-1]
+    # With z = h V + c, x · z = (x Vᵀ) · h + x · c and z · z = h V Vᵀ hᵀ + 2 h V c + c².
+    xz = (product(x, decoder.T) * h).sum(dim=1) + product(x, c[:, None])[:, 0]
+    zz = ((h @ (decoder @ decoder.T)) * h).sum(dim=1)
+    zz = zz + 2 * (h @ (decoder @ c)) + torch.dot(c, c)
+    losses = squared_norms(x) - 2 * xz + zz
+    # Terms that cancel can leave less than nothing.
+    return losses - losses.detach().clamp(max=0)
+
+
+def needs_no_reconstruction(
+    architecture, loss, dtype, batch_size, corrupts, is_sparse=False
+):
     """Return whether `Gram` takes fewer multiplications than `Formed`.
 
     With n rows, d features and h units, `Formed` takes 5 n d h. `Gram` takes 2 n d h
     where the weights are tied and the input is the target, else 4 n d h; and
     2 d h² + 2 n h² besides. It needs the squared error of a linear output, and a
-    precision of at least float32, since it takes differences of large terms.
+    precision of at least float32, since it takes differences of large terms. Sparse
+    rows can't do without it.
     """
     if architecture.depth > 1 or dtype.itemsize < 4:
         return False
-    if loss != "squared_error" or architecture.output_activation != "identity":
+    if not is_expandable(loss, architecture.output_activation):
         return False
+    if is_sparse:
+        return True
     n_features, n_hidden = architecture.sizes
     n_products = 2 if architecture.tied and not corrupts else 4
     gram = n_products * batch_size * n_features + 2 * n_hidden * (
@@ -153,8 +209,8 @@ class Gram:
     def encode(self, x, out):
         """Return a = x W + b."""
         if not self._shares:
-            return torch.addmm(self.bias, x, self.weight, out=out)
-        p = torch.mm(x, self.weight, out=self._p[: x.shape[0]])
+            return product(x, self.weight, self.bias, out=out)
+        p = product(x, self.weight, out=self._p[: x.shape[0]])
         return torch.add(p, self.bias, out=out)
 
     def forward(self, x, target, h):
@@ -162,11 +218,11 @@ class Gram:
         n, gain = x.shape[0], self.gain
         p, centred, delta = self._p[:n], self._h[:n], self._delta[:n]
         if not self._shares:
-            torch.mm(target, self._decoder_t, out=p)
+            product(target, self._decoder_t, out=p)
         self._mean = h.mean(dim=0)
         torch.sub(h, self._mean, out=centred)
         self._bias = torch.addmv(self.c, self._decoder_t, self._mean, alpha=gain)
-        total = torch.mv(target.T, self._ones[:n])
+        total = transposed_product(target, self._ones[:n])
         gram = torch.mm(self.decoder, self._decoder_t, out=self._gram)
         if gain != 1:
             gram.mul_(gain)
@@ -194,12 +250,12 @@ class Gram:
             if self._shares:
                 A = torch.add(A, h, alpha=-scale, out=self._p[:n])
             else:
-                self.d_weight.addmm_(target.T, h, alpha=-scale)
-            self.d_weight.addmm_(x.T, A)
+                add_transposed_product(self.d_weight, target, h, alpha=-scale)
+            add_transposed_product(self.d_weight, x, A)
         else:
             torch.mul(self.weight, d_columns, out=self.d_weight)
-            self.d_weight.addmm_(x.T, A)
+            add_transposed_product(self.d_weight, x, A)
             torch.mm(k, self.decoder, out=self.d_decoder)
-            self.d_decoder.addmm_(h.T, target, alpha=-scale)
+            add_transposed_product(self.d_decoder.T, target, h, alpha=-scale)
             self.d_decoder.addr_(self._mean, self._rho, alpha=scale)
         torch.mul(self._rho, 2 / n, out=self.d_c)

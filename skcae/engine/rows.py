@@ -5,12 +5,14 @@ for what it needs, and never which kind of array is behind it. No kind copies, c
 makes dense more than a block of rows at a time.
 """
 
+import math
 import mmap
 
 import numpy as np
 import torch
 
 from .device import has_float64, isolated
+from .sparse import SparseTensor, squared_norms, total_variance
 
 # Entries of the widest intermediate result of one block of rows.
 _BLOCK_ENTRIES = 2**22
@@ -20,6 +22,11 @@ _WINDOW_BYTES = 2**28
 
 # Dense rows that are looked at together, as those of the start and of statistics are.
 _SAMPLE_BYTES = 2**28
+
+# Of sparse rows with a larger part of entries that aren't zero, or with fewer features,
+# products take less time where they are made dense.
+_LARGEST_DENSITY = 1 / 32
+WIDE = 1024
 
 
 def as_array(X):
@@ -60,10 +67,10 @@ def detached(X):
 def as_tensor(array):
     """Return a tensor that shares the array's memory where PyTorch can share it.
 
-    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first. A
-    tensor is returned as it is.
+    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first.
+    Tensors, sparse ones too, are returned as they are.
     """
-    if isinstance(array, torch.Tensor):
+    if isinstance(array, (torch.Tensor, SparseTensor)):
         return array
     flags = array.flags
     shareable = flags.writeable and flags.aligned and flags.c_contiguous
@@ -115,9 +122,11 @@ class Rows:
     dtype : dtype
     """
 
-    # Whether the rows may be larger than memory, and whether most entries are zeros.
+    # Whether the rows may be larger than memory, whether most entries are zeros, and
+    # whether they are then handed out as they are, not dense.
     out_of_core = False
     sparse = False
+    stays_sparse = False
 
     def __init__(self, X):
         self.X = X
@@ -144,23 +153,31 @@ class Rows:
         lows, highs = zip(*((b.min(), b.max()) for b in self.blocks()), strict=True)
         return min(lows), max(highs)
 
-    def evenly_spaced(self, n_samples):
-        """Return about ``n_samples`` rows, dense, the same ones each time.
+    def kept_sparse(self, device, dtype):
+        """Return `Rows` that stay sparse if products of a device then take less time.
 
-        There are fewer of them where they would take more than 256 MiB.
+        ``dtype`` is that of the products. Dense rows are returned as they are.
         """
-        n_samples = min(n_samples, self._n_together())
+        return self
+
+    def evenly_spaced(self, n_samples):
+        """Return about ``n_samples`` rows, the same ones each time.
+
+        There are fewer of them where they are dense and would take more than 256 MiB.
+        """
+        n_samples = min(n_samples, self.n_together())
         return self[:: len(self) // n_samples + 1]
 
     def sample(self, n_samples, generator):
-        """Return at most ``n_samples`` rows drawn without replacement, dense.
+        """Return at most ``n_samples`` rows drawn without replacement.
 
-        There are fewer of them where they would take more than 256 MiB.
+        There are fewer of them where they are dense and would take more than 256 MiB.
         """
         order = permutation(len(self), generator)
-        return self[order[: min(n_samples, self._n_together())]]
+        return self[order[: min(n_samples, self.n_together())]]
 
-    def _n_together(self):
+    def n_together(self):
+        """Return how many rows to look at together so that memory stays bounded."""
         return max(1, _SAMPLE_BYTES // (8 * self.shape[1]))
 
     def split(self, n_held_out, generator):
@@ -200,18 +217,40 @@ class SparseRows(Rows):
 
     sparse = True
 
+    def __init__(self, X):
+        if not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        super().__init__(X)
+
     def __getitem__(self, index):
         return self.X[index].toarray()
 
     def take(self, index):
-        return SparseRows(self.X[index])
+        return type(self)(self.X[index])
+
+    def kept_sparse(self, device, dtype):
+        is_thin = self.X.nnz <= _LARGEST_DENSITY * self.shape[0] * self.shape[1]
+        is_thin &= self.shape[1] >= WIDE
+        if is_thin and device.type == "cpu" and dtype.itemsize >= 4:
+            return _RowsThatStaySparse(self.X)
+        return self
 
     def extremes(self):
-        X = self.X
-        if not X.has_canonical_format:
-            X = X.copy()
-            X.sum_duplicates()
-        return X.data.min(initial=0), X.data.max(initial=0)
+        return self.X.data.min(initial=0), self.X.data.max(initial=0)
+
+
+class _RowsThatStaySparse(SparseRows):
+    """Sparse rows that are handed out as `SparseTensor`."""
+
+    stays_sparse = True
+
+    def __getitem__(self, index):
+        rows = self.X[index]
+        return SparseTensor(rows if rows.dtype.kind == "f" else rows.astype(float))
+
+    def n_together(self):
+        return math.inf
 
 
 class MappedRows(Rows):
@@ -252,7 +291,7 @@ class MappedRows(Rows):
         # A permutation of all rows may be larger than memory.
         index = torch.randint(
             len(self),
-            (min(n_samples, self._n_together()),),
+            (min(n_samples, self.n_together()),),
             generator=generator,
             device="cpu",
         )
@@ -282,7 +321,7 @@ def permutation(n, generator):
 
 def variance_of_rounding(rows, eps):
     """Return the variance that errors of some ``eps`` may come to in equal rows."""
-    return (16 * eps) ** 2 * rows.square().sum(dim=1).mean()
+    return (16 * eps) ** 2 * squared_norms(rows).mean()
 
 
 @isolated
@@ -297,10 +336,15 @@ def lost_in_rounding(X, dtype):
     own = np.finfo(X.dtype).eps if X.dtype.kind == "f" else 0.0
     if own >= torch.finfo(dtype).eps:
         return 0.0
-    rows = X.evenly_spaced(min(1000, block_rows(X.shape[1])))
-    rows = as_tensor(rows).double()
-    variance = rows.var(dim=0, correction=0).sum()
+    X = X.kept_sparse(torch.device("cpu"), torch.float64)
+    n_rows = 1000 if X.stays_sparse else min(1000, block_rows(X.shape[1]))
+    rows = as_tensor(X.evenly_spaced(n_rows)).to(torch.float64)
+    variance = total_variance(rows)
     if not variance > variance_of_rounding(rows, own):
         return 0.0
-    error = rows.to(dtype).double() - rows
-    return (error.var(dim=0, correction=0).sum() / variance).item()
+    if X.stays_sparse:
+        values = rows.values
+        error = rows.with_values(values.to(dtype).double() - values)
+    else:
+        error = rows.to(dtype).double() - rows
+    return (total_variance(error) / variance).item()

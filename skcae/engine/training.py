@@ -7,17 +7,19 @@ import torch
 
 from .activations import ACTIVATIONS, BOUNDED
 from .batches import ShuffledBatches
-from .corruption import make_corruption
+from .corruption import ISOTROPIC, KEEP_ZEROS, make_corruption
 from .device import PRECISIONS, isolated, make_generator, threads_for
 from .distributed import ALONE
 from .losses import LOSSES
-from .network import Parameters, decode, encode, initialise
+from .network import Parameters, encode, initialise
 from .objective import Terms, make_gradient, objective
 from .optimizer import OPTIMIZERS
-from .penalties import PENALTIES, contraction, entries_per_row, reported
-from .reconstruction import needs_no_reconstruction
+from .penalties import PENALTIES, contraction, entries_per_row, reported, weighted
+from .reconstruction import is_expandable, loss_per_sample, needs_no_reconstruction
 from .replay import replayed
-from .rows import as_rows, as_tensor, block_rows, variance_of_rounding
+from .rows import Rows, as_rows, as_tensor, block_rows, variance_of_rounding
+from .space import WHOLE, choose_space
+from .sparse import mean_row, squared_norms, total_variance
 
 # Of data that don't vary, sums of losses differ by no more than this part of them.
 _NO_SPREAD = 1e-5
@@ -59,10 +61,14 @@ class TrainingRun:
     constant : float
         The mean over all rows of the part of the first term that the gradient leaves
         out; see `FlatGradient`.
+    space : Whole, RowSpace or Columns
+        Where the parameters of ``gradient`` live. Those of ``architecture``, which
+        `arrays` returns, belong to all features.
     """
 
     group = ALONE
     constant = 0.0
+    space = WHOLE
 
     def _record(self, names, generators):
         """Get ready to run epochs.
@@ -135,25 +141,28 @@ class TrainingRun:
 
     def _corruption(self, name, level, generator):
         """Return the function that corrupts batches; see `make_corruption`."""
+        shape = self.batches.batch_size, self.gradient.architecture.sizes[0]
         return make_corruption(
             name,
             level,
-            (self.batches.batch_size, self.architecture.sizes[0]),
+            None if self.batches.stays_sparse else shape,
             dtype=self.gradient.dtype,
             device=self.gradient.flat.device,
             generator=generator,
         )
 
-    def _flatten(self, arrays):
-        tensors = [[as_tensor(a) for a in group] for group in arrays]
-        return self.architecture.flatten(Parameters(*tensors))
+    def _parameters(self, arrays, like):
+        """Return the parameters for all features as tensors like another one."""
+        return Parameters(*([as_tensor(a).to(like) for a in group] for group in arrays))
 
     @isolated
     def snapshot(self, arrays=None):
         """Return a copy of the parameters or of ``arrays``, for `arrays` later."""
+        flat = self.gradient.flat
         if arrays is None:
-            return self.gradient.flat.clone()
-        return self._flatten(arrays).to(self.gradient.flat)
+            return flat.clone()
+        parameters = self.space.project(self._parameters(arrays, flat))
+        return self.gradient.architecture.flatten(parameters)
 
     @isolated
     def arrays(self, snapshot=None):
@@ -162,10 +171,14 @@ class TrainingRun:
         The arrays own their memory, those of tied decoder weights too.
         """
         flat = self.gradient.flat if snapshot is None else snapshot
+        parameters = self.gradient.architecture.view(flat)
+        if not self.space.is_whole:
+            lifted = self.space.lift(parameters)
+            parameters = self.architecture.view(self.architecture.flatten(lifted))
         return Parameters(
             *(
                 [block.cpu().numpy().copy(order="C") for block in group]
-                for group in self.architecture.view(flat)
+                for group in parameters
             )
         )
 
@@ -186,7 +199,13 @@ def _scatter(rows, centre):
     total = 0.0
     n_rows = block_rows(rows.shape[1])
     for _, block in rows.tensors(n_rows, centre.dtype, centre.device):
-        total += torch.linalg.vector_norm(block - centre).double().square().item()
+        if rows.stays_sparse:
+            squares = squared_norms(block).sum()
+            cross = torch.dot(mean_row(block), centre)
+            distances = squares + len(block) * (torch.dot(centre, centre) - 2 * cross)
+        else:
+            distances = torch.linalg.vector_norm(block - centre).double().square()
+        total += distances.item()
     return total
 
 
@@ -200,8 +219,8 @@ def _balanced_lam(architecture, flat, rows, loss, explained):
 
     ``explained`` is of the variance; of another loss it is taken to be the same part.
     """
+    variance = total_variance(rows)
     perfect, constant = LOSSES[loss].bounds(rows)
-    variance = rows.var(dim=0, correction=0).sum()
     rows = rows[: block_rows(entries_per_row(architecture))]
     penalty = contraction(architecture, architecture.view(flat), rows).mean()
     lam = _SHARE_OF_PENALTY * explained / variance * (constant - perfect) / penalty
@@ -241,6 +260,13 @@ def _units(architecture, flat, variance):
     return units
 
 
+class HeldOut(NamedTuple):
+    """Rows to validate on: those in the space of a training, and ‖x⊥‖² outside."""
+
+    rows: Rows
+    outside: float
+
+
 class Trainer(TrainingRun):
     """Parameters, gradient, optimiser and batches of an autoencoder's training.
 
@@ -271,6 +297,9 @@ class Trainer(TrainingRun):
         then the penalty is a quarter of the variance that the start explains.
     group : OneProcess or ManyProcesses, default=ALONE
         Who trains together. All ranks make and use their trainers alike.
+    only_these_rows : bool, default=False
+        Whether ``arrays`` are None or were trained on these rows alone, and are to go
+        on so. Then training may be done in a smaller `space`.
 
     Attributes
     ----------
@@ -304,6 +333,7 @@ class Trainer(TrainingRun):
         alpha=0.0,
         n_projections=None,
         group=ALONE,
+        only_these_rows=False,
         **settings,
     ):
         self.architecture = architecture
@@ -318,7 +348,11 @@ class Trainer(TrainingRun):
             self._draws = make_generator(0, device)  # seeded in each epoch
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
-        rows = as_rows(X)
+        rows = self._in_best_form(as_rows(X), device, dtype, corruption, settings)
+        if only_these_rows:
+            self.space = self._space_of(rows, wide, device, corruption)
+            rows = self.space.rows(rows)
+            architecture = self.space.architecture(architecture)
         weights = {p.weight: settings.get(p.weight) or 0 for p in PENALTIES.values()}
         check_weights(wide, alpha=alpha, **weights)
         self.batches = ShuffledBatches(
@@ -336,8 +370,8 @@ class Trainer(TrainingRun):
         with threads_for(0):
             some = self._rounded(rows.evenly_spaced(math.ceil(1000 * share)))
             some = group.pool(some.to(wide))
-            self.variance = some.var(dim=0, correction=0).sum().item()
-            self.mean_square = some.square().sum(dim=1).mean().item()
+            self.variance = total_variance(some).item()
+            self.mean_square = squared_norms(some).mean().item()
             if arrays is None:
                 # Enough rows to estimate as many directions as there are units.
                 n_rows = max(1000, 4 * max(architecture.sizes[1:]))
@@ -357,19 +391,24 @@ class Trainer(TrainingRun):
                 if settings["lam"] is None:
                     settings["lam"] = self.balanced_lam
             else:
-                flat = self._flatten(arrays).to(device, wide)
+                like = torch.empty((), dtype=wide, device=device)
+                parameters = self.space.project(self._parameters(arrays, like))
+                flat = architecture.flatten(parameters)
         group.copy_(flat)
         # Machines round differently.
         gain, settings["lam"] = group.gather((architecture.gain, settings["lam"]))[0]
-        self.architecture = architecture = architecture._replace(gain=gain)
+        architecture = architecture._replace(gain=gain)
+        self.architecture = self.architecture._replace(gain=gain)
         check_weights(wide, lam=settings["lam"])
         self.settings = {"loss": loss, "n_projections": n_projections, **settings}
-        centre = some.mean(dim=0)
+        centre = mean_row(some)
         group.copy_(centre)
         corrupts = corruption is not None
         size = self.batches.batch_size
         # All processes have to leave the same out of the loss.
-        is_relative = needs_no_reconstruction(architecture, loss, dtype, size, corrupts)
+        is_relative = needs_no_reconstruction(
+            architecture, loss, dtype, size, corrupts, rows.stays_sparse
+        )
         is_relative = all(group.gather(is_relative))
         self.gradient = make_gradient(
             architecture,
@@ -390,7 +429,7 @@ class Trainer(TrainingRun):
             self.gradient.gradient,
             learning_rate,
             dtype,
-            group.gather(_units(architecture, flat, self.variance))[0],
+            group.gather(self._units(architecture, flat))[0],
         )
         self._mean = centre
         (self._weight, *_), (self._bias, *_), *_ = architecture.view(flat)
@@ -401,8 +440,49 @@ class Trainer(TrainingRun):
         names = [name if name in known else None for name in Terms._fields]
         self._record(names, [self._draws])
 
+    def _in_best_form(self, rows, device, dtype, corruption, settings):
+        """Return the rows, sparse if all that training computes can be sparse."""
+        output = self.architecture.output_activation
+        noisy = any(PENALTIES[name].adds_noise for name in weighted(settings))
+        if (
+            noisy
+            or corruption not in KEEP_ZEROS
+            or not is_expandable(self.loss, output)
+        ):
+            return rows
+        kept = rows.kept_sparse(device, dtype)
+        # All processes have to compute in the same way.
+        return kept if all(self.group.gather(kept.stays_sparse)) else rows
+
+    def _space_of(self, rows, dtype, device, corruption):
+        """Return the space to train in."""
+        output = self.architecture.output_activation
+        isotropic = rows.stays_sparse or corruption in ISOTROPIC
+        if self.group.size > 1 or not (is_expandable(self.loss, output) and isotropic):
+            return WHOLE
+        with threads_for(0):
+            return choose_space(rows, self.architecture.sizes[1], dtype, device)
+
+    def _units(self, architecture, flat):
+        """Return the units of steps; those of weights are as in the whole space."""
+        units = _units(architecture, flat, self.variance)
+        n_features, n_hidden, *_ = self.architecture.sizes
+        # Muon's steps of W have a norm that grows with the smaller side of its shape.
+        factor = min(n_hidden, architecture.sizes[0]) / min(n_hidden, n_features)
+        units[0] *= factor**0.5
+        if not architecture.tied:
+            units[2 * architecture.depth - 1] *= factor**0.5
+        return units
+
+    def _as_in_training(self, rows):
+        """Return other rows, sparse if training has sparse batches."""
+        batches = self.batches
+        if not batches.stays_sparse:
+            return rows
+        return rows.kept_sparse(batches.device, batches.dtype)
+
     def _rounded(self, rows):
-        """Return a copy of dense rows as training sees them."""
+        """Return a copy of rows as training sees them."""
         batches = self.batches
         return as_tensor(rows).to(batches.dtype, copy=True).to(batches.device)
 
@@ -428,26 +508,39 @@ class Trainer(TrainingRun):
         self._bias.add_(before).sub_(torch.mv(self._weight.T, self._mean))
 
     @isolated
+    def held_out(self, X):
+        """Return rows in the form that `mean_objective` needs them in."""
+        rows = self._as_in_training(as_rows(X))
+        with threads_for(self.gradient.work):
+            return HeldOut(*self.space.held_out(rows))
+
+    @isolated
     def mean_objective(self, X):
         """Return the mean objective over the rows of X, as a float.
 
-        X is what this process has of them. Rows are corrupted as in training, or what
-        is lowest would be the objective of another model, which needn't denoise.
+        X is what this process has of them, or what `held_out` made of it. Rows are
+        corrupted as in training, or what is lowest would be the objective of another
+        model, which needn't denoise.
         Whatever is random is the same each time. Raises FloatingPointError if it is
         infinite or NaN.
         """
-        rows = as_rows(X)
+        held_out = X if isinstance(X, HeldOut) else self.held_out(X)
+        rows = held_out.rows
         flat = self.gradient.flat
-        parameters = self.architecture.view(flat)
+        architecture = self.gradient.architecture
+        parameters = architecture.view(flat)
         generator = make_generator(0, flat.device)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
-        n_rows = block_rows(entries_per_row(self.architecture))
+        entries = entries_per_row(architecture)
+        if not rows.stays_sparse:
+            entries = max(entries, rows.shape[1])
+        n_rows = block_rows(entries)
         with threads_for(self.gradient.work):
             for _, x in rows.tensors(n_rows, flat.dtype, flat.device):
                 terms = objective(
-                    self.architecture,
+                    architecture,
                     parameters,
-                    self._corrupt(x, torch.empty_like(x), generator),
+                    self._corrupt(x, generator),
                     x,
                     generator=generator,
                     **self.settings,
@@ -455,7 +548,7 @@ class Trainer(TrainingRun):
                 total += self.gradient.total(terms).sum()
         own = total.item(), len(rows), self.gradient.weight_decay().item()
         totals, sizes, decays = zip(*self.group.gather(own), strict=True)
-        mean = sum(totals) / sum(sizes) + decays[0]
+        mean = sum(totals) / sum(sizes) + decays[0] + held_out.outside
         if not math.isfinite(mean):
             raise FloatingPointError(f"the objective on held-out samples is {mean}")
         return mean
@@ -477,23 +570,25 @@ class Trainer(TrainingRun):
         X : ndarray, CSR array or Rows of shape (n_samples, n_features)
             The rows that it was trained on.
         """
-        loss, output = LOSSES[self.loss], self.architecture.output_activation
+        rows = self._as_in_training(as_rows(X))
         n_rows = min(1000, max(100, block_rows(self.architecture.sizes[0])))
-        rows = self._rounded(as_rows(X).evenly_spaced(n_rows)).to(self.gradient.flat)
-        parameters = self.architecture.view(self.snapshot(arrays))
+        rows = self._rounded(rows.evenly_spaced(n_rows)).to(self.gradient.flat.dtype)
+        parameters = self._parameters(arrays, self.gradient.flat)
         encoding = encode(self.architecture, parameters, rows)
-        activations = encoding[1]
         saturated = _saturated(self.architecture, encoding)
-        z = decode(self.architecture, parameters, activations[-1])
         # Squares of small numbers would leave the range of float32.
-        rows, z = rows.cpu().double(), z.cpu().double()
-        perfect, constant = loss.bounds(rows)
+        rows, h, parameters = (
+            rows.cpu().to(torch.float64),
+            encoding[1][-1].cpu().double(),
+            Parameters(*([p.cpu().double() for p in group] for group in parameters)),
+        )
+        perfect, constant = LOSSES[self.loss].bounds(rows)
         spread = constant - perfect
         rounding = variance_of_rounding(rows, torch.finfo(rows.dtype).eps)
         if not spread > max(_NO_SPREAD * perfect, rounding):
             return None, saturated
-        reached = loss.per_sample(z, rows, ACTIVATIONS[output]).mean()
-        return ((constant - reached) / spread).item(), saturated
+        reached = loss_per_sample(self.architecture, parameters, h, rows, self.loss)
+        return ((constant - reached.mean()) / spread).item(), saturated
 
     @isolated
     def share_generators(self):
@@ -532,3 +627,10 @@ class Trainer(TrainingRun):
         self.optimizer.units = state["units"]
         for name, memory in self.optimizer.memory.items():
             memory.copy_(torch.tensor(state["optimizer"][name], device="cpu"))
+
+    @isolated
+    def resume_at(self, last, kept):
+        """Go on from the first of two snapshots, arrays now; return the other one."""
+        flat = self.gradient.flat
+        flat.copy_(torch.tensor(last, device="cpu"))
+        return torch.tensor(kept, device="cpu").to(flat)

@@ -209,7 +209,6 @@ def test_entries_per_row_is_the_size_of_the_largest_array(sizes, make_problem):
     flat, x = make_problem(architecture, n_samples=200)
     parameters = architecture.view(flat)
     with LargestResult() as recorder:
-        recorder.see(x)
         contraction(architecture, parameters, x)
     assert recorder.numel == 200 * entries_per_row(architecture)
 

@@ -1,0 +1,168 @@
+"""What is computed of rows that may be dense or sparse, without making these dense."""
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch.autograd.function import once_differentiable
+
+
+class SparseTensor:
+    """A sparse matrix on the CPU that multiplies tensors.
+
+    The functions of this module take it in place of a tensor. SciPy computes the
+    products. PyTorch's own sparse tensors don't multiply on all platforms, and warn
+    that they are in beta.
+
+    Parameters
+    ----------
+    csr : CSR array of float32 or float64 of shape (m, n)
+        Without duplicate entries.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, csr):
+        self.csr = csr
+        self.shape = torch.Size(csr.shape)
+        self.dtype = self.values.dtype
+
+    @property
+    def values(self):
+        """The entries that aren't zero, as a tensor that shares their memory."""
+        return torch.from_numpy(self.csr.data)
+
+    def with_values(self, values):
+        """Return the same matrix with other ``values``."""
+        csr = self.csr
+        return SparseTensor(
+            type(csr)((values.numpy(), csr.indices, csr.indptr), shape=csr.shape)
+        )
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        return SparseTensor(self.csr[index])
+
+    def to(self, target, copy=False):
+        """Return the matrix in the number format that ``target`` is, if it is one.
+
+        It stays where it is if ``target`` is a device.
+        """
+        if isinstance(target, torch.device) or target == self.dtype:
+            return self
+        return self.with_values(self.values.to(target))
+
+    def cpu(self):
+        """Return the matrix itself."""
+        return self
+
+
+class _Product(torch.autograd.Function):
+    """X W, differentiable with respect to W."""
+
+    @staticmethod
+    def forward(ctx, weight, x):
+        ctx.x = x
+        return torch.from_numpy(x.csr @ weight.detach().numpy())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return transposed_product(ctx.x, gradient), None
+
+
+def product(x, weight, bias=None, out=None):
+    """Return x W + b, or x W where there is no bias; differentiable by W and b."""
+    if isinstance(x, SparseTensor):
+        result = _Product.apply(weight, x)
+        result = result if bias is None else result + bias
+        return result if out is None else out.copy_(result)
+    if bias is None:
+        return torch.mm(x, weight, out=out)
+    return torch.addmm(bias, x, weight, out=out)
+
+
+def transposed_product(x, b, out=None):
+    """Return xᵀ B, where B has rows or numbers."""
+    if isinstance(x, SparseTensor):
+        result = torch.from_numpy(x.csr.T @ b.numpy())
+        return result if out is None else out.copy_(result)
+    return (torch.mv if b.dim() == 1 else torch.mm)(x.T, b, out=out)
+
+
+def add_transposed_product(out, x, b, alpha=1):
+    """Add alpha · xᵀ B to the matrix ``out``."""
+    if isinstance(x, SparseTensor):
+        out.add_(transposed_product(x, b), alpha=alpha)
+    else:
+        out.addmm_(x.T, b, alpha=alpha)
+
+
+def concatenated(parts):
+    """Return one matrix of the rows of all ``parts``."""
+    if isinstance(parts[0], SparseTensor):
+        return SparseTensor(
+            scipy.sparse.vstack([part.csr for part in parts], format="csr")
+        )
+    return torch.cat(parts)
+
+
+def mean_row(x):
+    """Return the mean of the rows, of shape (n_features,)."""
+    if isinstance(x, SparseTensor):
+        sums = np.asarray(x.csr.sum(axis=0, dtype=np.float64)).ravel()
+        return torch.from_numpy(sums / len(x)).to(x.dtype)
+    return x.mean(dim=0)
+
+
+def squared_norms(x):
+    """Return ‖x_n‖² of each row, of shape (n_samples,)."""
+    if isinstance(x, SparseTensor):
+        squares = x.csr.multiply(x.csr).sum(axis=1)
+        return torch.from_numpy(np.asarray(squares).ravel())
+    return x.square().sum(dim=1)
+
+
+def total_variance(x):
+    """Return the variance of the rows, summed over the features: a scalar tensor."""
+    if isinstance(x, SparseTensor):
+        # With few entries the square of the mean is small: little cancels.
+        return (squared_norms(x).mean() - mean_row(x).square().sum()).clamp(min=0)
+    return x.var(dim=0, correction=0).sum()
+
+
+class Centred:
+    """Rows less their mean, which is subtracted from products where rows are sparse.
+
+    Parameters
+    ----------
+    x : Tensor or SparseTensor of shape (n_samples, n_features)
+
+    Attributes
+    ----------
+    mean : Tensor of shape (n_features,)
+    """
+
+    def __init__(self, x):
+        self.mean = mean_row(x)
+        self._is_sparse = isinstance(x, SparseTensor)
+        self._x = x if self._is_sparse else x - self.mean
+
+    def product(self, weight):
+        """Return (x − x̄) W."""
+        result = product(self._x, weight)
+        return result - self.mean @ weight if self._is_sparse else result
+
+    def transposed_product(self, b):
+        """Return (x − x̄)ᵀ B."""
+        result = transposed_product(self._x, b)
+        return (
+            result.addr_(self.mean, b.sum(0), alpha=-1) if self._is_sparse else result
+        )
+
+    def variance(self):
+        """Return the variance, summed over the features: a scalar tensor."""
+        if self._is_sparse:
+            return total_variance(self._x)
+        return self._x.square().sum(dim=1).mean()

@@ -1,0 +1,179 @@
+"""Wide tables: sparse ones, which stay sparse, and those with fewer rows than features.
+
+The steps of the algebra are tested in engine/test_sparse.py and engine/test_space.py.
+"""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
+from skcae.engine import space, training
+
+MODELS = {
+    "defaults": {},
+    "untied": {"tied_weights": False},
+    "adam": {"solver": "adam"},
+    "masking": {"corruption": "masking"},
+    "early stopping": {"early_stopping": True},
+    "deep": {"n_hidden": (6, 3), "n_projections": None},
+}
+all_models = pytest.mark.parametrize("parameters", MODELS.values(), ids=MODELS)
+
+
+def make(**parameters):
+    defaults = {"n_hidden": 4, "max_iter": 12, "tol": 0, "random_state": 0}
+    return ContractiveAutoencoderTransformer(**{**defaults, **parameters})
+
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:The reconstruction"
+)
+
+
+@pytest.fixture(scope="module")
+def thin():
+    """A CSR array of 60 rows that use a fourth of 1200 features."""
+    rng = np.random.default_rng(0)
+    columns = rng.integers(0, 300, (60, 10)) * 4
+    rows = np.repeat(np.arange(60), 10)
+    X = scipy.sparse.csr_array((rng.random(600), (rows, columns.ravel())), (60, 1200))
+    X.sum_duplicates()
+    return X
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """40 rows of 1100 features, near a plane of 5 dimensions."""
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(40, 5)) @ rng.normal(size=(5, 1100))
+    return plane + 0.1 * rng.normal(size=plane.shape)
+
+
+@pytest.fixture
+def never_dense(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("sparse rows were made dense")
+
+    for kind in (scipy.sparse.csr_array, scipy.sparse.csr_matrix):
+        for name in ("toarray", "todense"):
+            monkeypatch.setattr(kind, name, fail)
+
+
+@pytest.fixture
+def whole_space(monkeypatch):
+    monkeypatch.setattr(training, "choose_space", lambda *args: space.WHOLE)
+
+
+@pytest.mark.parametrize("kind", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
+@all_models
+def test_thin_rows_are_never_made_dense(parameters, kind, thin, never_dense):
+    X = kind(thin)
+    model = make(**parameters).fit(X)
+    assert np.isfinite(model.score(X))
+    assert model.transform(X).shape == (60, model.encoder_coefs_[-1].shape[1])
+    model.contraction(X)
+    model.partial_fit(X) if not model.early_stopping else None
+
+
+def test_thin_rows_are_never_made_dense_in_fine_tuning(thin, never_dense):
+    y = np.arange(60) % 2
+    model = ContractiveAutoencoderClassifier(
+        make(), max_iter=3, early_stopping=True, random_state=0
+    ).fit(thin, y)
+    assert model.predict_proba(thin).shape == (60, 2)
+
+
+def test_other_models_of_thin_rows_take_dense_batches(thin):
+    thin = thin / thin.max()
+    for parameters in ({"corruption": "gaussian"}, {"loss": "cross_entropy"}):
+        model = make(max_iter=2, **parameters).fit(thin)
+        expected = make(max_iter=2, **parameters).fit(thin.toarray())
+        assert_array_equal(model.loss_curve_, expected.loss_curve_)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [parameters for name, parameters in MODELS.items() if name != "masking"],
+    ids=[name for name in MODELS if name != "masking"],  # it draws other numbers
+)
+def test_training_on_thin_rows_is_training_on_dense_ones(
+    parameters, thin, whole_space, monkeypatch
+):
+    model = make(precision="float64", **parameters).fit(thin)
+    expected = clone(model).fit(thin.toarray())
+    # Adam divides rounding errors of gradients that are zero by its own eps.
+    assert_allclose(model.loss_curve_, expected.loss_curve_, rtol=1e-4)
+
+
+def test_results_for_thin_rows_are_those_for_dense_ones(thin):
+    model = make().fit(thin)
+    for dtype, rtol in ((np.float32, 1e-5), (np.float64, 1e-10)):
+        X = thin.astype(dtype)
+        for method in ("transform", "score_samples", "contraction"):
+            function = getattr(model, method)
+            actual, expected = function(X), function(X.toarray())
+            assert actual.dtype == expected.dtype == dtype
+            assert_allclose(actual, expected, rtol=rtol, atol=rtol)
+
+
+def test_columns_without_entries_change_nothing(thin):
+    used = np.unique(thin.indices)
+    model, expected = make().fit(thin), make().fit(thin[:, used].toarray())
+    assert_allclose(model.loss_curve_, expected.loss_curve_, rtol=1e-4)
+    assert not np.delete(model.encoder_coefs_[0], used, axis=0).any()
+    # Entries that training didn't know are none that the model can reconstruct.
+    other = scipy.sparse.csr_array(([2.0], ([0], [1])), shape=(1, 1200))
+    assert model.score(other) == pytest.approx(model.score(0 * other) - 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"tied_weights": False}, {"gamma": 0.01}])
+def test_wide_rows_come_to_the_objective_of_the_whole_space(
+    parameters, wide, monkeypatch
+):
+    # As many epochs, and a rate that falls: what is left differs little.
+    model = make(max_iter=60, tol=0.05, precision="float64", **parameters).fit(wide)
+    monkeypatch.setattr(training, "choose_space", lambda *args: space.WHOLE)
+    expected = clone(model).fit(wide)
+    assert model.loss_curve_[0] == pytest.approx(expected.loss_curve_[0], rel=0.05)
+    assert model.loss_curve_[-1] < 1.1 * expected.loss_curve_[-1]
+
+
+@pytest.mark.parametrize("name", ["thin", "wide"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_training_in_a_smaller_space_resumes_exactly(name, early_stopping, request):
+    X = request.getfixturevalue(name)
+    whole = make(early_stopping=early_stopping).fit(X)
+    model = make(early_stopping=early_stopping, warm_start=True, max_iter=5).fit(X)
+    assert model._training_state["is_whole"] is False
+    model.set_params(max_iter=7).fit(X)
+    assert_array_equal(model.loss_curve_, whole.loss_curve_)
+    for a, b in zip(model._arrays, whole._arrays, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert_array_equal(x, y)
+    # Other rows are trained on in the space of all features.
+    model.set_params(max_iter=2).fit(X[::-1])
+    assert model._training_state["is_whole"] is True
+    assert model.n_iter_ == 14
+
+
+@pytest.mark.parametrize("name", ["thin", "wide"])
+def test_partial_fit_goes_on_from_a_smaller_space(name, request):
+    X = request.getfixturevalue(name)
+    model = make(warm_start=True, max_iter=5).fit(X)
+    before = model.score(X)
+    model.set_params(learning_rate_init=0.01)
+    for _ in range(10):
+        model.partial_fit(X)
+    assert model.score(X) > before
+    assert model.n_iter_ == 15
+
+
+def test_validation_rows_outside_of_the_space_count_as_a_whole(wide):
+    model = make(early_stopping=True, lam=0.0).fit(wide)
+    rows, held_out, _ = clone(model)._rows(wide, False)
+    assert (len(rows), len(held_out)) == (36, 4)
+    lowest = model.history_["validation_loss"].min()
+    assert -model.score(held_out[:]) == pytest.approx(lowest, rel=1e-4)
