@@ -73,6 +73,9 @@ from .engine.training import Trainer
 # one misses: of the variance, where the loss is the squared error.
 _UNLEARNT = 0.9
 
+# From this factor on the penalty is half of what the start explains.
+_FAR_ABOVE = 50
+
 # The part of the variance of X that may be lost where it is rounded for training.
 _TOO_COARSE = 0.1
 
@@ -120,10 +123,11 @@ class ContractiveAutoencoderTransformer(
 
     lam : float or "auto", default="auto"
         Weight λ of the contraction penalty, in [0, inf); 0 is a plain autoencoder.
-        "auto" makes the penalty, at the start of training, a quarter of the variance
+        "auto" makes the penalty, at the start of training, a hundredth of the variance
         that the start explains; the number is ``lam_``. It follows the scale of the
         data: both terms of the objective are sums over features or units, so that the
-        best number depends on it. For a search, try powers of √10 around ``lam_``.
+        best number depends on it. For more robust features, search above: ``lam_``
+        times powers of 10 up to 1000.
 
     gamma : float, default=0.0
         Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
@@ -779,7 +783,7 @@ class ContractiveAutoencoderTransformer(
         of_what = "variation of X (by cross-entropy)" if unit_interval else "variance"
         advice = []
         balanced = trainer.balanced_lam
-        if balanced and self.lam_ > 2 * balanced:
+        if balanced and self.lam_ > _FAR_ABOVE * balanced:
             advice.append(
                 f"lam is {self.lam_ / balanced:.2g} times the {balanced:.3g} of "
                 "lam='auto': lower it"

@@ -211,7 +211,7 @@ def _scatter(rows, centre):
 
 # At the start the penalty is this part of the variance that the start explains, if lam
 # is left to the Trainer.
-_SHARE_OF_PENALTY = 0.25
+_SHARE_OF_PENALTY = 0.01
 
 
 def _balanced_lam(architecture, flat, rows, loss, explained):
@@ -294,7 +294,7 @@ class Trainer(TrainingRun):
     corruption_level : float, default=0.0
     alpha, n_projections, **settings
         As in `FlatGradient` and `objective`. Where ``arrays`` is None, ``lam`` may be:
-        then the penalty is a quarter of the variance that the start explains.
+        then the penalty is a hundredth of the variance that the start explains.
     group : OneProcess or ManyProcesses, default=ALONE
         Who trains together. All ranks make and use their trainers alike.
     only_these_rows : bool, default=False
