@@ -221,7 +221,7 @@ def test_large_memory_maps_train_as_well(
     # Sorted by class, so that neighbours are alike.
     X = digits[0][digits[1].argsort(kind="stable")]
     X = (X > 0.5).astype(dtype) if dtype == np.uint8 else X.astype(dtype)
-    settings = {"tol": 1e-2, "n_hidden": 20, **parameters}
+    settings = {"tol": 1e-2, "n_hidden": 20, "lam": 1.0, **parameters}
     expected = make(**settings).fit(X)
     # Four windows of about 35 runs of 13 rows.
     monkeypatch.setattr(rows_module, "_WINDOW_BYTES", X.nbytes // 4)

@@ -32,7 +32,13 @@ from skcae import (
 
 pytestmark = pytest.mark.filterwarnings("ignore:The walks have left the data")
 
-SMALL = {"n_hidden": 3, "tol": 0.3, "n_iter_no_change": 1, "random_state": 0}
+SMALL = {
+    "n_hidden": 3,
+    "lam": 3.0,
+    "tol": 0.3,
+    "n_iter_no_change": 1,
+    "random_state": 0,
+}
 TRANSFORMERS = [
     ContractiveAutoencoderTransformer(**SMALL),
     ContractiveAutoencoderTransformer(

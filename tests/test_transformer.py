@@ -179,9 +179,12 @@ def test_max_iter_bounds_the_epochs(X, make):
 
 
 def test_tol_and_n_iter_no_change_say_when_to_stop(X, make):
-    n_iter = make(tol=0.3, n_iter_no_change=1).fit(X).n_iter_
-    assert make(tol=0.3, n_iter_no_change=4).fit(X).n_iter_ > n_iter
-    assert make(tol=0.01, n_iter_no_change=1).fit(X).n_iter_ > n_iter
+    def n_iter(tol, n_iter_no_change):
+        parameters = {"tol": tol, "n_iter_no_change": n_iter_no_change}
+        return make(lam=0.1, **parameters).fit(X).n_iter_
+
+    assert n_iter(0.3, 4) > n_iter(0.3, 1)
+    assert n_iter(0.01, 1) > n_iter(0.3, 1)
 
 
 def test_the_learning_rate_falls_before_training_converges(X, make):
@@ -820,7 +823,7 @@ def test_warm_start_goes_on_to_convergence(early_stopping, X, make):
 
 
 def test_warm_start_after_convergence(X, make):
-    model = make(warm_start=True, tol=1e-3, n_iter_no_change=3).fit(X)
+    model = make(lam=0.1, warm_start=True, tol=1e-3, n_iter_no_change=3).fit(X)
     first = copy.deepcopy(model)
     model.fit(X)
     assert model.n_iter_ > first.n_iter_

@@ -363,7 +363,7 @@ def monitored(model, *data, scoring):
 @needs_callbacks
 def test_a_monitor_records_scores(digits):
     X, y = digits[0][:200], digits[1][:200]
-    model = ContractiveAutoencoderTransformer(tol=0.1, random_state=0)
+    model = ContractiveAutoencoderTransformer(lam=0.1, tol=0.1, random_state=0)
     # scikit-learn 1.9 records nothing without y, and fails for a single function.
     rows = monitored(model, X, y, scoring={"loss": lambda model, X, y: model.score(X)})
     losses = [row["loss"] for row in rows]

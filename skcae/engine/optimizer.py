@@ -148,7 +148,7 @@ class Muon:
             self._weights, self.units[:n_weights], self._find_directions(), strict=True
         ):
             size = unit * self.learning_rate * max(weight.shape) ** 0.5
-            weight.sub_(direction, alpha=size)
+            weight.sub_(direction.mul_(size))
         self.biases.learning_rate = self.learning_rate
         self.biases.units = self.units[n_weights:]
         self.biases.step()
