@@ -23,21 +23,28 @@ unconverged = pytest.mark.filterwarnings(
     "ignore:Maximum iterations:sklearn.exceptions.ConvergenceWarning"
 )
 
+# Each activation and each precision once, in pairs with what has nothing to do with it.
 VARIANTS = [
-    few_epochs(tied_weights=False),
-    few_epochs(tied_weights=True),
-    *(few_epochs(activation=name) for name in sorted(ACTIVATIONS)),
-    few_epochs(lam=0),
-    few_epochs(early_stopping=True),
-    *(few_epochs(precision=name) for name in sorted(PRECISIONS)),
-    few_epochs(output_activation="sigmoid"),
-    few_epochs(n_hidden=(6, 3)),
-    few_epochs(n_hidden=[3, 6], tied_weights=False, n_projections=None),
-    few_epochs(n_hidden=(4, 3, 2), gamma=0.1, early_stopping=True),
+    few_epochs(tied_weights=False, activation="relu"),
+    few_epochs(tied_weights=True, activation="identity", early_stopping=True),
+    few_epochs(lam=0, activation="gelu", solver="adam"),
+    few_epochs(precision="bfloat16", activation="elu"),
+    few_epochs(precision="float32", activation="sigmoid"),
+    few_epochs(precision="float64", activation="tanh"),
+    few_epochs(output_activation="sigmoid", activation="silu"),
+    few_epochs(n_hidden=(6, 3), activation="softplus"),
+    few_epochs(
+        n_hidden=[3, 6],
+        tied_weights=False,
+        n_projections=None,
+        activation="leaky_relu",
+    ),
+    few_epochs(
+        n_hidden=(4, 3, 2), gamma=0.1, early_stopping=True, activation="softsign"
+    ),
     few_epochs(gamma=1),
     few_epochs(corruption="gaussian", alpha=0.01),
     few_epochs(corruption="masking", lam=0),
-    few_epochs(solver="adam"),
     few_epochs(n_hidden=1, batch_size=1),
     # A continued fit differs from the first, and some checks compare the two: steps
     # too small to change a parameter make them equal, on the path of continued fits.
@@ -84,6 +91,11 @@ keeps_little = pytest.mark.filterwarnings("ignore:The reconstruction explains")
 @unconverged
 @keeps_little
 @pytest.mark.filterwarnings("ignore:precision='bfloat16' is emulated:UserWarning")
+def test_every_activation_and_precision_is_a_variant():
+    assert {model.activation for model in VARIANTS} == set(ACTIVATIONS)
+    assert {model.precision for model in VARIANTS} == set(PRECISIONS)
+
+
 @with_checks(VARIANTS)
 def test_variants(estimator, check):
     run(check, estimator)

@@ -420,7 +420,7 @@ def train(model, X, how):
 HOW = st.sampled_from(["fit", "fit", "partial_fit"])
 
 
-@cases(1300)
+@cases(700)
 @given(data=data(), drawn=parameters(), how=HOW)
 def test_a_fit_works_or_says_what_is_wrong(data, drawn, how):
     X, plain = data
@@ -458,7 +458,7 @@ def fitted_models(draw):
     return pickle.loads(pickled_model(*args))
 
 
-@cases(700)
+@cases(400)
 @given(
     model=fitted_models(),
     data=data(n_columns=[4, 4, 4, 3]),
@@ -482,7 +482,7 @@ def test_a_refit_works_or_leaves_all_as_it_was(model, data, drawn, how):
     assert_same_answers(answers(twin, plain), results)
 
 
-@cases(500)
+@cases(300)
 @given(model=fitted_models(), data=data(n_columns=[4, 4, 4, 3]))
 def test_a_fitted_model_answers_or_says_what_is_wrong(model, data):
     X, plain = data
@@ -654,7 +654,7 @@ def pickled_classifier():
     return pickle.dumps(model.fit(X, np.arange(10) % 2))
 
 
-@cases(500)
+@cases(300)
 @given(
     data=data(n_columns=[1, 2, 4, 4, 4]).flatmap(
         lambda pair: st.tuples(st.just(pair), labels(len(pair[1])))
