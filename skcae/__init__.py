@@ -19,6 +19,7 @@ _SUBMODULES = {
     "distributed",
     "export",
     "geometry",
+    "losses",
     "sampling",
     "stacking",
 }

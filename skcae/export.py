@@ -1,21 +1,25 @@
-"""Export to ONNX, for inference without Python, scikit-learn or PyTorch.
+"""Export to ONNX, for inference without Python, and to PyTorch, for training on.
 
-Converters for skl2onnx, so that whole pipelines convert. The optional packages come
-with ``pip install ".[onnx]"`` in the repository root; they are imported when a function
-is called.
+There are converters for skl2onnx, so that whole pipelines convert to ONNX. The optional
+packages come with ``pip install ".[onnx]"`` in the repository root; they are imported
+when a function is called.
 """
 
 import math
+from copy import deepcopy
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import ContractiveAutoencoderClassifier
 from ._transformer import ContractiveAutoencoderTransformer
+from .engine.modules import as_module, entries, nested
 
-__all__ = ["decoder_to_onnx", "register_onnx_converter"]
+__all__ = ["decoder_to_onnx", "from_torch", "register_onnx_converter", "to_torch"]
+
+_PARTS = {"encoder", "decoder", "autoencoder"}
 
 # The ONNX form of each activation of the engine, for the operators of opset 9 and
 # newer. ``add(operator, *inputs, **attributes)`` adds a node and returns its output;
@@ -168,6 +172,185 @@ def decoder_to_onnx(estimator, *, target_opset=None):
         target_opset=target_opset,
         name=f"ONNX({type(estimator).__name__}.inverse_transform)",
     )
+
+
+@validate_params(
+    {
+        "estimator": [
+            ContractiveAutoencoderTransformer,
+            ContractiveAutoencoderClassifier,
+        ],
+        "part": [StrOptions(_PARTS), None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def to_torch(estimator, part=None):
+    """Make a PyTorch module that computes what a fitted estimator computes.
+
+    The module is new: training it doesn't change the estimator. `from_torch` takes its
+    weights back.
+
+    Parameters
+    ----------
+    estimator : ContractiveAutoencoderTransformer or ContractiveAutoencoderClassifier
+        The fitted estimator.
+
+    part : {"encoder", "decoder", "autoencoder"} or None, default=None
+        What to make of a transformer: `transform`, `inverse_transform`, or the one
+        after the other. None is "encoder". Of a classifier it must be None: the module
+        computes the inputs z of the softmax, one for each class.
+
+    Returns
+    -------
+    module : torch.nn.Sequential
+        On the CPU, in float32. Its modules have names: "layer1", "activation1",
+        "layer2" and so on, and an autoencoder's "encoder" and "decoder". A decoder has
+        weights of its own, also where those of the estimator are tied.
+
+    Raises
+    ------
+    ValueError
+        If a part of a classifier is asked for.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    See Also
+    --------
+    from_torch : The way back.
+    skcae.losses.contractive_penalty : The penalty, for training on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.export import to_torch
+    >>> X = load_digits().data.astype(np.float32) / 16
+    >>> cae = ContractiveAutoencoderTransformer(random_state=0).fit(X)
+    >>> encoder = to_torch(cae)
+    >>> encoder
+    Sequential(
+      (layer1): Linear(in_features=64, out_features=64, bias=True)
+      (activation1): Sigmoid()
+    )
+    >>> H = encoder(torch.tensor(X)).detach().numpy()
+    >>> bool(np.allclose(H, cae.transform(X), atol=1e-6))
+    True
+    """
+    if isinstance(estimator, ContractiveAutoencoderClassifier):
+        if part is not None:
+            raise ValueError(
+                f"part must be None for a classifier. Got {part!r} instead."
+            )
+        return as_module(_layers(estimator))
+    check_is_fitted(estimator)
+    encoder, decoder = _layers(estimator), _layers(_Decoder(estimator))
+    if part == "autoencoder":
+        return nested(encoder=as_module(encoder), decoder=as_module(decoder))
+    return as_module(decoder if part == "decoder" else encoder)
+
+
+@validate_params(
+    {
+        "estimator": [
+            ContractiveAutoencoderTransformer,
+            ContractiveAutoencoderClassifier,
+        ],
+        "part": [StrOptions(_PARTS), None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def from_torch(module, estimator, part=None):
+    """Return a copy of a fitted estimator with the weights of a PyTorch module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        What `to_torch` returned for the same estimator and part, trained on, on any
+        device; or a module whose ``state_dict`` has the same names and shapes.
+
+    estimator : ContractiveAutoencoderTransformer or ContractiveAutoencoderClassifier
+        The fitted estimator. It isn't changed.
+
+    part : {"encoder", "decoder", "autoencoder"} or None, default=None
+        As in `to_torch`.
+
+    Returns
+    -------
+    estimator : ContractiveAutoencoderTransformer or ContractiveAutoencoderClassifier
+        Its curves are those of the estimator's own training. The weights of a
+        transformer are no longer tied: ``tied_weights`` is False.
+
+    Raises
+    ------
+    ValueError
+        If the module's names or shapes are others, or a weight is infinite or NaN.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    See Also
+    --------
+    to_torch : The module to begin with.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from skcae import ContractiveAutoencoderTransformer
+    >>> from skcae.export import from_torch, to_torch
+    >>> X = load_digits().data / 16
+    >>> cae = ContractiveAutoencoderTransformer(random_state=0).fit(X)
+    >>> encoder = to_torch(cae)
+    >>> with torch.no_grad():
+    ...     encoder.layer1.bias.zero_()
+    ...
+    tensor([0., ...])
+    >>> changed = from_torch(encoder, cae)
+    >>> float(abs(changed.encoder_intercepts_[0]).max())
+    0.0
+    """
+    expected = entries(to_torch(estimator, part))
+    values = entries(module)
+    shapes, expected = (
+        {name: array.shape for name, array in group.items()}
+        for group in (values, expected)
+    )
+    if shapes != expected:
+        raise ValueError(
+            f"module must have parameters of the names and shapes {expected}. Got "
+            f"{shapes} instead."
+        )
+    for name, array in values.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"module has infinite or NaN values in {name!r}.")
+    result = deepcopy(estimator)
+    if isinstance(estimator, ContractiveAutoencoderClassifier):
+        _set_layers(result.coefs_, result.intercepts_, values)
+        return result
+    if part == "autoencoder":
+        parts = {"encoder": "encoder.", "decoder": "decoder."}
+    else:
+        parts = {part or "encoder": ""}
+    for name, prefix in parts.items():
+        coefs, intercepts = (
+            getattr(result, f"{name}_{kind}_") for kind in ("coefs", "intercepts")
+        )
+        _set_layers(coefs, intercepts, values, prefix)
+    result.tied_weights = False
+    result._architecture = tuple(
+        result._fitted_architecture._replace(tied=False, gain=1.0)
+    )
+    result._training_state = None
+    return result
+
+
+def _set_layers(coefs, intercepts, values, prefix=""):
+    """Overwrite the arrays of a list of layers, in their own number format."""
+    for i in range(len(coefs)):
+        layer = f"{prefix}layer{i + 1}"
+        coefs[i] = values[f"{layer}.weight"].T.astype(coefs[i].dtype, order="C")
+        intercepts[i] = values[f"{layer}.bias"].astype(intercepts[i].dtype)
 
 
 def _skl2onnx():

@@ -34,6 +34,7 @@ ENGINE_FLOORS = (
     "space",
     "network",
     "penalties",
+    "modules",
     "reconstruction",
     "objective",
     "optimizer",
@@ -59,6 +60,7 @@ FLOORS = (
     "sampling",
     "displays",
     "export",
+    "losses",
 )
 ENGINE = [name for name in MODULES if name.startswith("skcae.engine")]
 OUTSIDE = [name for name in MODULES if name not in ENGINE]

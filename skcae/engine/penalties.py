@@ -95,7 +95,7 @@ def projected_contraction(
     norms : Tensor of shape (n_samples,)
     """
     derivatives = _derivatives(architecture, parameters, x, encoding)
-    probes = _draw_probes(derivatives[-1], n_projections, generator)
+    probes = draw_probes(derivatives[-1], n_projections, generator)
     return _squared_norms(*_factors(architecture, parameters, derivatives, probes))
 
 
@@ -147,7 +147,7 @@ def higher_order(
         return _one_layer_norms(corrupted[0] - clean[0], parameters).mean(dim=0)
     probes = None
     if n_projections is not None:
-        probes = _draw_probes(clean[-1], n_projections, generator)
+        probes = draw_probes(clean[-1], n_projections, generator)
     factor, rest = _factors(architecture, parameters, clean, probes)
     corrupted_factor, _ = _factors(architecture, parameters, corrupted, probes)
     return _squared_norms(corrupted_factor - factor, rest).mean(dim=0)
@@ -249,7 +249,7 @@ def _squared_norms(factor, rest):
     return (factor @ rest.T).square().sum(dim=(-2, -1))
 
 
-def _draw_probes(d, n_probes, generator):
+def draw_probes(d, n_probes, generator):
     """Draw v_k with orthogonal supports and E Σ_k v_k v_kᵀ = I, for each row of d.
 
     Returns
