@@ -88,14 +88,14 @@ def test_defaults(estimator, check):
 keeps_little = pytest.mark.filterwarnings("ignore:The reconstruction explains")
 
 
-@unconverged
-@keeps_little
-@pytest.mark.filterwarnings("ignore:precision='bfloat16' is emulated:UserWarning")
 def test_every_activation_and_precision_is_a_variant():
     assert {model.activation for model in VARIANTS} == set(ACTIVATIONS)
     assert {model.precision for model in VARIANTS} == set(PRECISIONS)
 
 
+@unconverged
+@keeps_little
+@pytest.mark.filterwarnings("ignore:precision='bfloat16' is emulated:UserWarning")
 @with_checks(VARIANTS)
 def test_variants(estimator, check):
     run(check, estimator)
