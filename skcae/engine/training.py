@@ -197,7 +197,7 @@ def _saturated(architecture, encoding):
 def _scatter(rows, centre):
     """Return Σ_n ‖x_n − centre‖² over all rows, a float."""
     total = 0.0
-    n_rows = block_rows(rows.shape[1])
+    n_rows = len(rows) if rows.stays_sparse else block_rows(rows.shape[1])
     for _, block in rows.tensors(n_rows, centre.dtype, centre.device):
         if rows.stays_sparse:
             squares = squared_norms(block).sum()
@@ -520,9 +520,8 @@ class Trainer(TrainingRun):
 
         X is what this process has of them, or what `held_out` made of it. Rows are
         corrupted as in training, or what is lowest would be the objective of another
-        model, which needn't denoise.
-        Whatever is random is the same each time. Raises FloatingPointError if it is
-        infinite or NaN.
+        model, which needn't denoise. Whatever is random is the same each time. Raises
+        FloatingPointError if it is infinite or NaN.
         """
         held_out = X if isinstance(X, HeldOut) else self.held_out(X)
         rows = held_out.rows
