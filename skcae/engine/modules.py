@@ -73,7 +73,7 @@ def contractive_penalty(module, x, n_projections=None, generator=None):
     ----------
     module : torch.nn.Module
         The encoder. It must treat each sample by itself; batch normalisation in
-        training mode doesn't. Of a `torch.nn.Sequential` of linear layers, each
+        training mode doesn't. Of a ``torch.nn.Sequential`` of linear layers, each
         followed by the same activation of those that
         `~skcae.ContractiveAutoencoderTransformer` has, the penalty is written out: for
         one layer it costs next to nothing. Of any other it takes a backward pass for
