@@ -78,6 +78,37 @@ def test_thin_rows_are_never_made_dense(parameters, kind, thin, never_dense):
     model.partial_fit(X) if not model.early_stopping else None
 
 
+def test_read_only_rows(thin, never_dense):
+    X = thin.copy()
+    for array in (X.data, X.indices, X.indptr):
+        array.flags.writeable = False
+    model, expected = make().fit(X), make().fit(thin)
+    assert_array_equal(model.loss_curve_, expected.loss_curve_)
+    for method in ("transform", "score_samples", "contraction"):
+        assert_array_equal(getattr(model, method)(X), getattr(model, method)(thin))
+
+
+def test_entries_may_be_named_twice(thin):
+    rows, columns = thin.nonzero()
+    halves = np.tile(thin.data / 2, 2)
+    coo = (halves, (np.tile(rows, 2), np.tile(columns, 2)))
+    X = scipy.sparse.csr_array(scipy.sparse.coo_array(coo, shape=thin.shape))
+    twice = scipy.sparse.csr_array(
+        (
+            np.repeat(thin.data / 2, 2),
+            np.repeat(thin.indices, 2),
+            2 * thin.indptr,
+        ),
+        shape=thin.shape,
+    )
+    before = twice.data.copy()
+    expected = make().fit(thin)
+    for other in (X, twice):
+        assert_allclose(make().fit(other).loss_curve_, expected.loss_curve_, rtol=1e-6)
+        assert_allclose(expected.score_samples(other), expected.score_samples(thin))
+    assert_array_equal(twice.data, before)
+
+
 def test_thin_rows_are_never_made_dense_in_fine_tuning(thin, never_dense):
     y = np.arange(60) % 2
     model = ContractiveAutoencoderClassifier(

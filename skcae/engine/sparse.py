@@ -28,8 +28,10 @@ class SparseTensor:
 
     @property
     def values(self):
-        """The entries that aren't zero, as a tensor that shares their memory."""
-        return torch.from_numpy(self.csr.data)
+        """The entries that aren't zero, as a tensor that isn't to be changed."""
+        data = self.csr.data
+        # PyTorch warns of arrays that are read-only, as those of joblib's workers are.
+        return torch.from_numpy(data if data.flags.writeable else data.copy())
 
     def with_values(self, values):
         """Return the same matrix with other ``values``."""
