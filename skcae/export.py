@@ -19,7 +19,10 @@ from .engine.modules import as_module, entries, nested
 
 __all__ = ["decoder_to_onnx", "from_torch", "register_onnx_converter", "to_torch"]
 
-_PARTS = {"encoder", "decoder", "autoencoder"}
+_FOR_TORCH = {
+    "estimator": [ContractiveAutoencoderTransformer, ContractiveAutoencoderClassifier],
+    "part": [StrOptions({"encoder", "decoder", "autoencoder"}), None],
+}
 
 # The ONNX form of each activation of the engine, for the operators of opset 9 and
 # newer. ``add(operator, *inputs, **attributes)`` adds a node and returns its output;
@@ -174,16 +177,7 @@ def decoder_to_onnx(estimator, *, target_opset=None):
     )
 
 
-@validate_params(
-    {
-        "estimator": [
-            ContractiveAutoencoderTransformer,
-            ContractiveAutoencoderClassifier,
-        ],
-        "part": [StrOptions(_PARTS), None],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params(_FOR_TORCH, prefer_skip_nested_validation=True)
 def to_torch(estimator, part=None):
     """Make a PyTorch module that computes what a fitted estimator computes.
 
@@ -251,16 +245,7 @@ def to_torch(estimator, part=None):
     return as_module(decoder if part == "decoder" else encoder)
 
 
-@validate_params(
-    {
-        "estimator": [
-            ContractiveAutoencoderTransformer,
-            ContractiveAutoencoderClassifier,
-        ],
-        "part": [StrOptions(_PARTS), None],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params(_FOR_TORCH, prefer_skip_nested_validation=True)
 def from_torch(module, estimator, part=None):
     """Return a copy of a fitted estimator with the weights of a PyTorch module.
 
