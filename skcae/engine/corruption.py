@@ -4,7 +4,8 @@
 entry: a function ``corrupt(x, level, out, generator)`` that fills ``out`` with a
 corrupted copy of the batch x, of the same shape, and returns it. It draws on the
 generator's device and never in ``out``'s precision, so that draws depend on the
-generator alone. ``KEEP_ZEROS`` and ``ISOTROPIC`` name those that have the property.
+generator alone. ``KEEP_ZEROS`` names those that leave zeros as they are, ``ISOTROPIC``
+those that treat all directions alike.
 """
 
 import torch

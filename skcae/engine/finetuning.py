@@ -22,7 +22,7 @@ from .network import Parameters, activation_derivatives, decode, encode
 from .objective import AutogradGradient, FlatGradient
 from .optimizer import OPTIMIZERS
 from .penalties import pull_back
-from .rows import as_rows, as_tensor, block_rows
+from .rows import as_rows, as_tensor
 from .sparse import product, transposed_product
 from .training import TrainingRun, check_weights
 
@@ -399,7 +399,7 @@ class FineTuner(TrainingRun):
         rows = as_rows(X).kept_sparse(flat.device, flat.dtype)
         parameters = self.architecture.view(flat)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
-        n_rows = block_rows(max(self.architecture.sizes))
+        n_rows = rows.at_once(max(self.architecture.sizes[1:]))
         for part, x in rows.tensors(n_rows, flat.dtype, flat.device):
             target = as_tensor(labels[part]).to(flat.device)
             terms = classifier_objective(self.architecture, parameters, x, target)

@@ -153,6 +153,14 @@ class Rows:
         lows, highs = zip(*((b.min(), b.max()) for b in self.blocks()), strict=True)
         return min(lows), max(highs)
 
+    def at_once(self, entries_per_row=1):
+        """Return how many rows to compute at once so that memory stays bounded.
+
+        ``entries_per_row`` is the size of the largest result for one row. A dense row
+        counts as well.
+        """
+        return block_rows(max(entries_per_row, self.shape[1]))
+
     def kept_sparse(self, device, dtype):
         """Return `Rows` that stay sparse if products of a device then take less time.
 
@@ -207,7 +215,7 @@ class Rows:
         if own != torch.float64 or has_float64(device):
             dtype = own
         result = torch.empty(self.shape, dtype=dtype, device=device)
-        for rows, block in self.tensors(block_rows(self.shape[1]), dtype, device):
+        for rows, block in self.tensors(self.at_once(), dtype, device):
             result[rows] = block
         return result
 
@@ -249,6 +257,9 @@ class _RowsThatStaySparse(SparseRows):
         rows = self.X[index]
         return SparseTensor(rows if rows.dtype.kind == "f" else rows.astype(float))
 
+    def at_once(self, entries_per_row=1):
+        return block_rows(entries_per_row)
+
     def n_together(self):
         return math.inf
 
@@ -284,7 +295,7 @@ class MappedRows(Rows):
         return Rows(self.X[rows])
 
     def blocks(self):
-        n_rows = block_rows(self.shape[1])
+        n_rows = self.at_once()
         return (self[start : start + n_rows] for start in range(0, len(self), n_rows))
 
     def sample(self, n_samples, generator):
@@ -337,8 +348,8 @@ def lost_in_rounding(X, dtype):
     if own >= torch.finfo(dtype).eps:
         return 0.0
     X = X.kept_sparse(torch.device("cpu"), torch.float64)
-    n_rows = 1000 if X.stays_sparse else min(1000, block_rows(X.shape[1]))
-    rows = as_tensor(X.evenly_spaced(n_rows)).to(torch.float64)
+    rows = X.evenly_spaced(min(1000, X.at_once()))
+    rows = as_tensor(rows).to(torch.float64)
     variance = total_variance(rows)
     if not variance > variance_of_rounding(rows, own):
         return 0.0

@@ -16,7 +16,7 @@ trained on their coordinates there, and its parameters taken back.
 import numpy as np
 import torch
 
-from .rows import WIDE, Rows, as_tensor, block_rows
+from .rows import WIDE, Rows, as_tensor
 
 # Epochs over which a space has to pay.
 _N_EPOCHS = 60
@@ -101,8 +101,7 @@ class RowSpace(_Subspace):
     def held_out(self, rows):
         basis = self._basis
         coordinates, outside = [], 0.0
-        n_rows = block_rows(rows.shape[1])
-        for _, x in rows.tensors(n_rows, basis.dtype, basis.device):
+        for _, x in rows.tensors(rows.at_once(), basis.dtype, basis.device):
             coordinates.append(x @ basis)
             rest = torch.addmm(x, coordinates[-1], basis.T, alpha=-1)
             outside += torch.linalg.vector_norm(rest).double().square().item()

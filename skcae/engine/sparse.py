@@ -167,4 +167,4 @@ class Centred:
         """Return the variance, summed over the features: a scalar tensor."""
         if self._is_sparse:
             return total_variance(self._x)
-        return self._x.square().sum(dim=1).mean()
+        return squared_norms(self._x).mean()

@@ -197,8 +197,7 @@ def _saturated(architecture, encoding):
 def _scatter(rows, centre):
     """Return Σ_n ‖x_n − centre‖² over all rows, a float."""
     total = 0.0
-    n_rows = len(rows) if rows.stays_sparse else block_rows(rows.shape[1])
-    for _, block in rows.tensors(n_rows, centre.dtype, centre.device):
+    for _, block in rows.tensors(rows.at_once(), centre.dtype, centre.device):
         if rows.stays_sparse:
             squares = squared_norms(block).sum()
             cross = torch.dot(mean_row(block), centre)
@@ -237,10 +236,11 @@ _BIAS_UNIT = 3.5
 _OUTPUT_BIAS_UNIT = 0.5
 
 
-def _units(architecture, flat, variance):
+def _units(architecture, flat, variance, n_features):
     """Return the size of each block of the parameters, to which steps are relative.
 
     That of weights is the root mean square of their entries at the start of training.
+    Steps are as they would be with ``n_features``, in the space of all features.
     """
     blocks = flat.split([torch.Size(shape).numel() for shape in architecture.shapes()])
     shapes = architecture.weight_shapes()
@@ -254,6 +254,12 @@ def _units(architecture, flat, variance):
             _DECODER_UNIT
         ]
         units = [unit * factor for unit, factor in zip(units, factors, strict=True)]
+    # Muon's steps have a norm that grows with the smaller side of a weight's shape.
+    size, n_hidden, *_ = architecture.sizes
+    factor = (min(n_hidden, size) / min(n_hidden, n_features)) ** 0.5
+    units[0] *= factor
+    if not architecture.tied:
+        units[-1] *= factor
     units += [_BIAS_UNIT] * (len(blocks) - len(shapes))
     if architecture.output_activation == "identity":
         units[-1] = _OUTPUT_BIAS_UNIT * (variance / architecture.sizes[0]) ** 0.5
@@ -423,13 +429,15 @@ class Trainer(TrainingRun):
         )
         if self.gradient.is_relative:
             self.constant = sum(group.gather(_scatter(rows, centre))) / n_samples
+        n_features = self.architecture.sizes[0]
+        units = _units(architecture, flat, self.variance, n_features)
         self.optimizer = OPTIMIZERS[optimizer](
             architecture,
             flat,
             self.gradient.gradient,
             learning_rate,
             dtype,
-            group.gather(self._units(architecture, flat))[0],
+            group.gather(units)[0],
         )
         self._mean = centre
         (self._weight, *_), (self._bias, *_), *_ = architecture.view(flat)
@@ -462,17 +470,6 @@ class Trainer(TrainingRun):
             return WHOLE
         with threads_for(0):
             return choose_space(rows, self.architecture.sizes[1], dtype, device)
-
-    def _units(self, architecture, flat):
-        """Return the units of steps; those of weights are as in the whole space."""
-        units = _units(architecture, flat, self.variance)
-        n_features, n_hidden, *_ = self.architecture.sizes
-        # Muon's steps of W have a norm that grows with the smaller side of its shape.
-        factor = min(n_hidden, architecture.sizes[0]) / min(n_hidden, n_features)
-        units[0] *= factor**0.5
-        if not architecture.tied:
-            units[2 * architecture.depth - 1] *= factor**0.5
-        return units
 
     def _as_in_training(self, rows):
         """Return other rows, sparse if training has sparse batches."""
@@ -530,10 +527,7 @@ class Trainer(TrainingRun):
         parameters = architecture.view(flat)
         generator = make_generator(0, flat.device)
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
-        entries = entries_per_row(architecture)
-        if not rows.stays_sparse:
-            entries = max(entries, rows.shape[1])
-        n_rows = block_rows(entries)
+        n_rows = rows.at_once(entries_per_row(architecture))
         with threads_for(self.gradient.work):
             for _, x in rows.tensors(n_rows, flat.dtype, flat.device):
                 terms = objective(
