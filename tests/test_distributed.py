@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 import torch.distributed as dist
 from callbacks import HAS_CALLBACKS, Callback, needs_callbacks
@@ -189,6 +190,21 @@ def check_few_rows(rank):
     X = rows(100)
     part = X[:97] if rank == 0 else X[97:]
     return fitted(part, batch_size=1, learning_rate_init=0.005)
+
+
+def thin_rows(n_samples=120):
+    """Return sparse rows with ten of 1200 features each."""
+    rng = np.random.default_rng(0)
+    columns = rng.integers(0, 1200, (n_samples, 10)).ravel()
+    index = np.repeat(np.arange(n_samples), 10), columns
+    return scipy.sparse.csr_array((rng.random(len(columns)), index), (n_samples, 1200))
+
+
+def check_sparse(rank):
+    X = thin_rows()
+    part = X[:90] if rank == 0 else X[90:]
+    fits = (fitted(x, early_stopping=True) for x in (part, part.toarray()))
+    return [loss_curve for _, loss_curve, _, _ in fits]
 
 
 def check_minus_one_hidden_unit(rank):
@@ -657,6 +673,12 @@ def test_an_interrupt_stops_all_ranks_after_the_same_epoch(check, results):
     assert_array_equal(one, other)
     # Nine steps an epoch.
     assert n_one == n_other == 5
+
+
+def test_sparse_rows_are_trained_on_as_dense_ones_are(results):
+    (sparse, dense), other = (result["check_sparse"] for result in results)
+    assert_array_equal([sparse, dense], other)
+    assert_allclose(sparse, dense, rtol=1e-4)
 
 
 def test_an_interrupt_right_after_the_first_epoch(results):
