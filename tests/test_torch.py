@@ -209,6 +209,13 @@ def test_the_penalty_and_its_gradient(encoder):
         torch.testing.assert_close(actual, other.expand_as(actual), check_dtype=False)
 
 
+def test_nothing_is_recorded_without_gradients(encoder):
+    with torch.no_grad():
+        penalty = contractive_penalty(encoder, rows())
+    assert not penalty.requires_grad
+    torch.testing.assert_close(penalty, contractive_penalty(encoder, rows()).detach())
+
+
 def test_the_estimate_is_unbiased_and_exact_in_the_end(encoder):
     x, generator = rows(), torch.Generator().manual_seed(0)
     exact = contractive_penalty(encoder, x)

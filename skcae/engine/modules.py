@@ -134,6 +134,7 @@ def contractive_penalty(module, x, n_projections=None, generator=None):
         return projected_contraction(
             architecture, parameters, x, n_projections, generator
         )
+    differentiates = torch.is_grad_enabled()
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
         h = module(x).flatten(1)
@@ -144,7 +145,9 @@ def contractive_penalty(module, x, n_projections=None, generator=None):
             directions = draw_probes(h, n_projections, generator).transpose(0, 1)
         total = 0
         for direction in directions:
-            (row,) = torch.autograd.grad(h, x, direction, create_graph=True)
+            (row,) = torch.autograd.grad(
+                h, x, direction, retain_graph=True, create_graph=differentiates
+            )
             total = total + row.flatten(1).square().sum(dim=1)
     return total
 
