@@ -111,8 +111,8 @@ def compute_all_ways(given, lam):
     weight, bias, decoder_weight, decoder_bias = blocks
     order = [weight, decoder_weight, bias, decoder_bias]
     flat = torch.cat([block.reshape(-1) for block in order])
-    reconstruction, penalty, _ = objective(architecture, architecture.view(flat), x)
-    values = [(reconstruction + lam * penalty).mean().item()]
+    terms = objective(architecture, architecture.view(flat), x)
+    values = [(terms.reconstruction + lam * terms.contraction).mean().item()]
     for kind in KINDS:
         gradient = kind(
             architecture,
