@@ -440,7 +440,8 @@ class Trainer(TrainingRun):
             group.gather(units)[0],
         )
         self._mean = centre
-        (self._weight, *_), (self._bias, *_), *_ = architecture.view(flat)
+        (weight, *_), (self._bias, *_), *_ = architecture.view(flat)
+        self._weight_t = weight.T
         views = architecture.view(self.gradient.gradient)
         (self._d_weight, *_), (self._d_bias, *_), *_ = views
         self._corrupt = self._corruption(corruption, corruption_level, self._draws)
@@ -500,9 +501,10 @@ class Trainer(TrainingRun):
         be far larger than the deviations from it.
         """
         self._d_weight.addr_(self._mean, self._d_bias, alpha=-1)
-        before = torch.mv(self._weight.T, self._mean)
+        before = torch.mv(self._weight_t, self._mean)
         self.optimizer.step()
-        self._bias.add_(before).sub_(torch.mv(self._weight.T, self._mean))
+        # The difference comes first: without a step it is exactly zero.
+        self._bias.add_(before.sub_(torch.mv(self._weight_t, self._mean)))
 
     @isolated
     def held_out(self, X):
