@@ -304,10 +304,8 @@ def explained_failure(diverged, out_of_memory):
 
 def to_lower(estimator, **in_use):
     """Return the names and values of the parameters in use, for a message."""
-    values = {name: getattr(estimator, name) for name, used in in_use.items() if used}
     texts = [
-        f"{name} ({value if value != 'auto' else getattr(estimator, 'lam_', value)})"
-        for name, value in values.items()
+        f"{name} ({getattr(estimator, name)})" for name, used in in_use.items() if used
     ]
     return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 

@@ -65,6 +65,8 @@ class Past:
 
     def training(self, trainer, names, *, tol, patience, validation, verbose):
         """Return the `Training` to run, where the earlier one ended."""
+        if self.restores and not trainer.can_restore(self.state["trainer"]):
+            self.resumes = self.restores = False
         kept = trainer.snapshot(self.fitted)
         if self.restores:
             trainer.restore(self.state["trainer"])

@@ -126,8 +126,9 @@ class ContractiveAutoencoderTransformer(
         "auto" makes the penalty, at the start of training, a hundredth of the variance
         that the start explains; the number is ``lam_``. It follows the scale of the
         data: both terms of the objective are sums over features or units, so that the
-        best number depends on it. For more robust features, search above: ``lam_``
-        times powers of 10 up to 1000.
+        best number depends on it. Where training continues, "auto" is the number of the
+        training before, however that was chosen. For more robust features, search
+        above: ``lam_`` times powers of 10 up to 1000.
 
     gamma : float, default=0.0
         Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
@@ -822,6 +823,8 @@ class ContractiveAutoencoderTransformer(
 
     def _diverged(self, rows, error):
         in_use = self._weights_in_use()
+        # The weight that "auto" chooses is too small to be the cause.
+        in_use["lam"] &= self.lam != "auto"
         options = {
             name: in_use[p.weight] for p in PENALTIES.values() for name in p.options
         }

@@ -15,14 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import ContractiveAutoencoderClassifier
 from ._transformer import ContractiveAutoencoderTransformer
-from .engine.modules import as_module, entries, nested
+from .engine.modules import MODULE_TYPES, as_module, entries, nested
 
 __all__ = ["decoder_to_onnx", "from_torch", "register_onnx_converter", "to_torch"]
 
-_FOR_TORCH = {
+_TO_TORCH = {
     "estimator": [ContractiveAutoencoderTransformer, ContractiveAutoencoderClassifier],
     "part": [StrOptions({"encoder", "decoder", "autoencoder"}), None],
 }
+_FROM_TORCH = {"module": MODULE_TYPES, **_TO_TORCH}
 
 # The ONNX form of each activation of the engine, for the operators of opset 9 and
 # newer. ``add(operator, *inputs, **attributes)`` adds a node and returns its output;
@@ -177,7 +178,7 @@ def decoder_to_onnx(estimator, *, target_opset=None):
     )
 
 
-@validate_params(_FOR_TORCH, prefer_skip_nested_validation=True)
+@validate_params(_TO_TORCH, prefer_skip_nested_validation=True)
 def to_torch(estimator, part=None):
     """Make a PyTorch module that computes what a fitted estimator computes.
 
@@ -245,7 +246,7 @@ def to_torch(estimator, part=None):
     return as_module(decoder if part == "decoder" else encoder)
 
 
-@validate_params(_FOR_TORCH, prefer_skip_nested_validation=True)
+@validate_params(_FROM_TORCH, prefer_skip_nested_validation=True)
 def from_torch(module, estimator, part=None):
     """Return a copy of a fitted estimator with the weights of a PyTorch module.
 
@@ -253,7 +254,8 @@ def from_torch(module, estimator, part=None):
     ----------
     module : torch.nn.Module
         What `to_torch` returned for the same estimator and part, trained on, on any
-        device; or a module whose ``state_dict`` has the same names and shapes.
+        device; or a module whose ``state_dict`` has the same names and shapes. Only
+        its parameters are looked at: it is taken to have the estimator's activations.
 
     estimator : ContractiveAutoencoderTransformer or ContractiveAutoencoderClassifier
         The fitted estimator. It isn't changed.

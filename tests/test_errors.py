@@ -589,3 +589,13 @@ def test_tangents_that_are_not_finite(make, X):
     with pytest.raises(ValueError, match=r"X is too large.* Scale X"):
         model.fit(1e39 * X, np.arange(len(X)) % 2)
     assert fitted_state(model) == set()
+
+
+def test_a_diverged_fit_names_no_number_of_an_earlier_one(X):
+    model = ContractiveAutoencoderTransformer(tol=0.3, random_state=0).fit(X)
+    model.set_params(learning_rate_init=1e30)
+    with pytest.raises(ValueError, match="diverged") as error:
+        model.fit(1000 * X)
+    assert "lam" not in str(error.value)
+    with pytest.raises(ValueError, match=r"lam \(3\.0\)"):
+        model.set_params(lam=3.0).fit(1000 * X)

@@ -57,7 +57,7 @@ STEPS = [
 def _placement(request, monkeypatch):
     """Let the rows lie on the device, or come there batch by batch."""
     if not request.param:
-        monkeypatch.setattr(rows_module, "belongs_on", lambda device, X: False)
+        monkeypatch.setattr(rows_module, "belongs_on", lambda device, nbytes: False)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
+from torch.nn.utils import prune
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
 from skcae.engine.activations import ACTIVATIONS
@@ -145,6 +146,8 @@ def test_bad_input(model, classifier, X):
     with pytest.raises(ValueError, match="module must have parameters of the names"):
         from_torch(to_torch(model, "decoder"), model)
     module = to_torch(model)
+    with pytest.raises(InvalidParameterError, match="'module' parameter"):
+        from_torch(module.state_dict(), model)
     with torch.no_grad():
         module.layer1.bias[0] = np.nan
     with pytest.raises(ValueError, match=r"infinite or NaN values in 'layer1\.bias'"):
@@ -169,6 +172,16 @@ class Own(nn.Module):
         return torch.tanh(self.layer(x)) * self.scale + self.layer(x).sin()
 
 
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def hooked(module):
+    module[0].register_forward_hook(lambda module, inputs, output: 3 * output)
+    return module
+
+
 ENCODERS = {
     "one layer": lambda: nn.Sequential(nn.Linear(8, 5), nn.Sigmoid()),
     "without bias": lambda: nn.Sequential(nn.Linear(8, 5, bias=False), nn.Tanh()),
@@ -181,6 +194,14 @@ ENCODERS = {
     ),
     "a linear end": lambda: nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4)),
     "own": Own,
+    "a subclass": lambda: Residual(nn.Linear(8, 8), nn.Tanh()),
+    "a hook": lambda: hooked(nn.Sequential(nn.Linear(8, 5), nn.Tanh())),
+    "compiled": lambda: torch.compile(
+        nn.Sequential(nn.Linear(8, 5), nn.Tanh()), backend="aot_eager"
+    ),
+    "pruned": lambda: nn.Sequential(
+        prune.random_unstructured(nn.Linear(8, 5), "weight", 0.3), nn.Tanh()
+    ),
 }
 
 
@@ -242,6 +263,22 @@ def test_inputs_may_be_images():
     torch.testing.assert_close(contractive_penalty(encoder, x), own)
 
 
-def test_the_number_of_projections_is_checked():
-    with pytest.raises(ValueError, match=r"n_projections must be .* Got 0 instead"):
-        contractive_penalty(ENCODERS["deep"](), torch.rand(3, 8), 0)
+@pytest.mark.parametrize("n_projections", [0, 1.5, "2", True])
+def test_the_number_of_projections_is_checked(n_projections):
+    with pytest.raises(
+        ValueError, match=rf"n_projections must be .* Got {n_projections!r} instead"
+    ):
+        contractive_penalty(ENCODERS["deep"](), torch.rand(3, 8), n_projections)
+
+
+@pytest.mark.parametrize("x, got", [(torch.ones(3, 8).int(), "int32"), ([1.0], "list")])
+def test_inputs_are_checked(x, got):
+    with pytest.raises(TypeError, match=f"x must be a tensor of .* Got .*{got}"):
+        contractive_penalty(ENCODERS["deep"](), x)
+
+
+def test_in_inference_mode(encoder):
+    expected = contractive_penalty(encoder, rows()).detach()
+    with torch.inference_mode():
+        penalty = contractive_penalty(encoder, rows())
+    torch.testing.assert_close(penalty, expected)

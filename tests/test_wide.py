@@ -6,11 +6,12 @@ The steps of the algebra are tested in engine/test_sparse.py and engine/test_spa
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
-from skcae.engine import space, training
+from skcae.engine import rows, space, training
 
 MODELS = {
     "defaults": {},
@@ -188,6 +189,41 @@ def test_training_in_a_smaller_space_resumes_exactly(name, early_stopping, reque
     model.set_params(max_iter=2).fit(X[::-1])
     assert model._training_state["is_whole"] is True
     assert model.n_iter_ == 14
+
+
+def test_a_training_goes_on_on_a_device_with_another_space(thin, monkeypatch):
+    model = make(warm_start=True, max_iter=5).fit(thin)
+    # What rows do on a GPU.
+    monkeypatch.setattr(rows.SparseRows, "kept_sparse", lambda self, *_: self)
+    before = model.score(thin)
+    model.fit(thin)
+    assert model.n_iter_ == 10
+    assert model.score(thin) > before
+
+
+def test_a_space_needs_room_on_a_gpu(monkeypatch):
+    gpu, X = torch.device("cuda"), np.zeros((20, 2000), np.float32)
+    nbytes = 2 * X.nbytes
+    for free, fits in [(2 * nbytes, True), (2 * nbytes - 1, False)]:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1))
+        monkeypatch.setattr(space, "RowSpace", lambda *args: "the rows' span")
+        chosen = space.choose_space(rows.as_rows(X), 4, torch.float32, gpu)
+        assert chosen == ("the rows' span" if fits else space.WHOLE)
+
+
+@pytest.mark.parametrize("mean, deviation", [(2015, 3), (1e4, 0.1)])
+def test_a_dense_column_of_large_mean(mean, deviation, thin):
+    column = mean + deviation * np.random.default_rng(0).normal(size=(60, 1))
+    X = scipy.sparse.csr_array(scipy.sparse.hstack([thin, column]))
+    parameters = {"lam": "auto", "early_stopping": True, "max_iter": 30}
+    model = make(**parameters).fit(X)
+    dense = make(**parameters).fit(X.toarray())
+    assert model.lam_ == pytest.approx(dense.lam_, rel=0.1)
+    for name, curve in model.history_.items():
+        assert_allclose(curve, dense.history_[name], rtol=0.2)
+    assert_allclose(
+        model.score_samples(X), model.score_samples(X.toarray()), rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["thin", "wide"])

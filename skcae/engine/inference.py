@@ -9,7 +9,7 @@ from .activations import ACTIVATIONS
 from .device import has_float64, isolated, memory_errors, threads_for
 from .network import Parameters, decode, encode, largest_layer
 from .reconstruction import loss_per_sample
-from .rows import as_rows, as_tensor, block_rows
+from .rows import as_rows, as_tensor
 from .sparse import SparseTensor
 
 
@@ -101,13 +101,12 @@ def map_rows(
     if takes_sparse:
         X = X.kept_sparse(device, dtype)
     widest = max(architecture.sizes)
-    if X.stays_sparse:
-        entries_per_row = entries_per_row or max(architecture.sizes[1:])
-    else:
-        entries_per_row = max(entries_per_row or widest, X.shape[1])
-    n_rows = block_rows(entries_per_row)
+    if entries_per_row is None:
+        entries_per_row = max(architecture.sizes[X.stays_sparse :])
+    n_rows = X.at_once(entries_per_row)
     # The products of a row: with a layer's weights, for each vector there is.
-    work = math.prod(largest_layer(architecture)) * entries_per_row // widest
+    n_vectors = max(1, entries_per_row // widest)
+    work = math.prod(largest_layer(architecture)) * n_vectors
     result = None
     sizes = " × ".join(map(str, architecture.sizes))
     with memory_errors(

@@ -1,12 +1,16 @@
 """Networks as modules of `torch.nn`, and the penalty of any module."""
 
 from collections import OrderedDict
+from numbers import Integral
 
 import torch
 from torch import nn
 
 from .network import Architecture, Parameters
 from .penalties import contraction, draw_probes, projected_contraction
+
+# What `entries` takes.
+MODULE_TYPES = [nn.Module]
 
 # The module of each activation.
 MODULES = {
@@ -56,9 +60,9 @@ def nested(**modules):
 
 def entries(module):
     """Return the parameters and buffers of a module by name, as float32 arrays."""
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     return {
-        name: value.detach().to("cpu", torch.float32).numpy()
+        # The names of modules that `torch.compile` wraps.
+        name.replace("_orig_mod.", ""): value.detach().to("cpu", torch.float32).numpy()
         for name, value in module.state_dict().items()
     }
 
@@ -99,7 +103,9 @@ def contractive_penalty(module, x, n_projections=None, generator=None):
     Raises
     ------
     ValueError
-        If ``n_projections`` is less than 1.
+        If ``n_projections`` isn't None or an int of at least 1.
+    TypeError
+        If x isn't a tensor of floating-point numbers.
 
     References
     ----------
@@ -120,12 +126,20 @@ def contractive_penalty(module, x, n_projections=None, generator=None):
     >>> encoder[0].weight.grad.shape
     torch.Size([3, 5])
     """
-    if n_projections is not None and n_projections < 1:
+    is_int = isinstance(n_projections, Integral) and not isinstance(n_projections, bool)
+    if n_projections is not None and not (is_int and n_projections >= 1):
         raise ValueError(
             "n_projections must be None or an int in the range [1, inf). Got "
             f"{n_projections!r} instead."
         )
+    if not (isinstance(x, torch.Tensor) and x.is_floating_point()):
+        got = x.dtype if isinstance(x, torch.Tensor) else type(x)
+        raise TypeError(
+            f"x must be a tensor of floating-point numbers. Got {got} instead."
+        )
     generator = generator or torch.default_generator
+    # What `torch.compile` wraps, as its functions can't be differentiated twice.
+    module = getattr(module, "_orig_mod", module)
     known = _as_network(module)
     if known is not None and x.dim() == 2:
         architecture, parameters = known
@@ -135,7 +149,8 @@ def contractive_penalty(module, x, n_projections=None, generator=None):
             architecture, parameters, x, n_projections, generator
         )
     differentiates = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone() if x.is_inference() else x
         x = x if x.requires_grad else x.detach().requires_grad_()
         h = module(x).flatten(1)
         if n_projections is None:
@@ -154,7 +169,10 @@ def contractive_penalty(module, x, n_projections=None, generator=None):
 
 def _as_network(module):
     """Return the architecture and parameters that a module has, or None."""
-    children = list(module) if isinstance(module, nn.Sequential) else []
+    # Subclasses and hooks may compute something else.
+    children = list(module) if type(module) is nn.Sequential else []
+    if any(m._forward_hooks or m._forward_pre_hooks for m in (module, *children)):
+        return None
     layers, activations = children[::2], children[1::2]
     if len(layers) != len(activations) or not layers:
         return None

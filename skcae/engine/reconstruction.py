@@ -61,13 +61,15 @@ def loss_per_sample(architecture, parameters, h, x, loss):
         return LOSSES[loss].per_sample(z, x, output)
     h = last_decoder_input(architecture, parameters, h)
     decoder, c = parameters.decoder_weights[-1], parameters.decoder_biases[-1]
-    # With z = h V + c, x · z = (x Vᵀ) · h + x · c and z · z = h V Vᵀ hᵀ + 2 h V c + c².
-    xz = (product(x, decoder.T) * h).sum(dim=1) + product(x, c[:, None])[:, 0]
-    zz = ((h @ (decoder @ decoder.T)) * h).sum(dim=1)
-    zz = zz + 2 * (h @ (decoder @ c)) + torch.dot(c, c)
-    losses = squared_norms(x) - 2 * xz + zz
+    # ‖x − c − h V‖² = ‖x − c‖² − 2 (x − c) Vᵀ hᵀ + h V Vᵀ hᵀ. The squares of x and c
+    # may be far larger than that of their difference.
+    wide = c.double()
+    distances = squared_norms(x) - 2 * product(x, wide[:, None])[:, 0]
+    distances = distances + torch.dot(wide, wide)
+    p = product(x, decoder.T) - decoder @ c
+    losses = distances + ((h @ (decoder @ decoder.T) - 2 * p) * h).sum(dim=1)
     # Terms that cancel can leave less than nothing.
-    return losses - losses.detach().clamp(max=0)
+    return (losses - losses.detach().clamp(max=0)).to(h.dtype)
 
 
 # Multiplications that take the time of the calls that only `Gram` makes.

@@ -209,7 +209,7 @@ class Rows:
 
         They keep their own format, if the device has it; otherwise they get ``dtype``.
         """
-        if self.sparse or self.out_of_core or not belongs_on(device, self.X):
+        if self.sparse or self.out_of_core or not belongs_on(device, self.X.nbytes):
             return None
         own = as_tensor(self.X[:0]).dtype
         if own != torch.float64 or has_float64(device):
@@ -312,14 +312,14 @@ class MappedRows(Rows):
         return self.evenly_spaced(1000)
 
 
-def belongs_on(device, X):
-    """Return whether to copy an array to the device as a whole."""
+def belongs_on(device, nbytes):
+    """Return whether to copy an array of this size to the device as a whole."""
     if device.type == "cpu":
         return False
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return X.nbytes <= free / 2
+    return nbytes <= free / 2
 
 
 def permutation(n, generator):

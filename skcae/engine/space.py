@@ -1,8 +1,9 @@
 """The space in which a model is trained: that of all features, or a smaller one.
 
 All that training does to the first layer's weights and the last one's, and to the
-output's bias, happens in the span of the rows. Squared error and penalties stay the
-same if the space is rotated. So a model of rows that span little of their space can be
+output's bias, happens in the span of the rows. (With Gaussian noise it does on average:
+the noise has a part outside, with mean zero.) Squared error and penalties stay the same
+if the space is rotated. So a model of rows that span little of their space can be
 trained on their coordinates there, and its parameters taken back.
 
     space = choose_space(rows, n_hidden, ...)
@@ -16,7 +17,7 @@ trained on their coordinates there, and its parameters taken back.
 import numpy as np
 import torch
 
-from .rows import WIDE, Rows, as_tensor
+from .rows import WIDE, Rows, as_tensor, belongs_on
 
 # Epochs over which a space has to pay.
 _N_EPOCHS = 60
@@ -170,6 +171,10 @@ def choose_space(rows, n_hidden, dtype, device):
     if rows.out_of_core or (rows.sparse and n_samples > rows.n_together()):
         return WHOLE
     if n_features < max(WIDE, 2 * n_samples):
+        return WHOLE
+    # The basis takes as much room as the rows, and so does its computation.
+    nbytes = 2 * n_samples * n_features * dtype.itemsize
+    if device.type != "cpu" and not belongs_on(device, nbytes):
         return WHOLE
     saved = _N_EPOCHS * 2 * n_samples * n_hidden * (n_features - n_samples)
     if 4 * n_features * n_samples**2 > saved:

@@ -119,18 +119,28 @@ def mean_row(x):
 
 
 def squared_norms(x):
-    """Return ‖x_n‖² of each row, of shape (n_samples,)."""
+    """Return ‖x_n‖² of each row, of shape (n_samples,).
+
+    Of sparse rows they are float64, as differences are taken of them.
+    """
     if isinstance(x, SparseTensor):
-        squares = x.csr.multiply(x.csr).sum(axis=1)
-        return torch.from_numpy(np.asarray(squares).ravel())
+        return _squared_sums(x, axis=1)
     return x.square().sum(dim=1)
+
+
+def _squared_sums(x, axis):
+    """Return sums of the squares of a sparse matrix, in float64."""
+    squares = x.with_values(x.values.double().square()).csr
+    return torch.from_numpy(np.asarray(squares.sum(axis=axis)).ravel())
 
 
 def total_variance(x):
     """Return the variance of the rows, summed over the features: a scalar tensor."""
     if isinstance(x, SparseTensor):
-        # With few entries the square of the mean is small: little cancels.
-        return (squared_norms(x).mean() - mean_row(x).square().sum()).clamp(min=0)
+        # A column may have a mean that is far larger than its deviation.
+        means = mean_row(x.to(torch.float64))
+        variances = _squared_sums(x, axis=0) / len(x) - means.square()
+        return variances.clamp(min=0).sum().to(x.dtype)
     return x.var(dim=0, correction=0).sum()
 
 

@@ -19,7 +19,7 @@ from .reconstruction import is_expandable, loss_per_sample, needs_no_reconstruct
 from .replay import replayed
 from .rows import Rows, as_rows, as_tensor, block_rows, variance_of_rounding
 from .space import WHOLE, choose_space
-from .sparse import mean_row, squared_norms, total_variance
+from .sparse import mean_row, product, squared_norms, total_variance
 
 # Of data that don't vary, sums of losses differ by no more than this part of them.
 _NO_SPREAD = 1e-5
@@ -199,9 +199,10 @@ def _scatter(rows, centre):
     total = 0.0
     for _, block in rows.tensors(rows.at_once(), centre.dtype, centre.device):
         if rows.stays_sparse:
-            squares = squared_norms(block).sum()
-            cross = torch.dot(mean_row(block), centre)
-            distances = squares + len(block) * (torch.dot(centre, centre) - 2 * cross)
+            wide = centre.double()
+            cross = product(block, wide[:, None]).sum()
+            distances = squared_norms(block).sum() - 2 * cross
+            distances += len(block) * torch.dot(wide, wide)
         else:
             distances = torch.linalg.vector_norm(block - centre).double().square()
         total += distances.item()
@@ -566,7 +567,7 @@ class Trainer(TrainingRun):
             The rows that it was trained on.
         """
         rows = self._as_in_training(as_rows(X))
-        n_rows = min(1000, max(100, block_rows(self.architecture.sizes[0])))
+        n_rows = min(1000, max(100, rows.at_once()))
         rows = self._rounded(rows.evenly_spaced(n_rows)).to(self.gradient.flat.dtype)
         parameters = self._parameters(arrays, self.gradient.flat)
         encoding = encode(self.architecture, parameters, rows)
@@ -605,10 +606,20 @@ class Trainer(TrainingRun):
             self.share_generators()
         memory = self.optimizer.memory
         return {
+            "space": type(self.space).__name__,
             "generator": self._generators,
             "units": list(self.optimizer.units),
             "optimizer": {k: v.cpu().numpy().copy() for k, v in memory.items()},
         }
+
+    def can_restore(self, state):
+        """Return whether the trainer whose `state` this is trained in the same space.
+
+        On another device it may be another one.
+        """
+        memory, before = self.optimizer.memory, state["optimizer"]
+        same = all(before[name].shape == memory[name].shape for name in memory)
+        return same and state["space"] == type(self.space).__name__
 
     @isolated
     def restore(self, state):

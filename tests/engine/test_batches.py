@@ -217,8 +217,8 @@ def test_a_gpu_holds_the_rows_where_they_leave_half_of_its_memory(monkeypatch):
     gpu = torch.device("cuda")
     for free, expected in [(200, True), (199, False)]:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1))
-        assert rows_module.belongs_on(gpu, rows) is expected
-    assert not rows_module.belongs_on(CPU, rows)
+        assert rows_module.belongs_on(gpu, rows.nbytes) is expected
+    assert not rows_module.belongs_on(CPU, rows.nbytes)
     assert as_rows(scipy.sparse.csr_array(rows)).moved(torch.float32, gpu) is None
 
 
@@ -228,7 +228,7 @@ def test_rows_on_the_device_come_in_the_same_order(source, dtype, monkeypatch):
     X = numbered_rows(11).astype(source)
     expected = shuffled(X, dtype=dtype)
     # The CPU stands for a GPU, with rows moved there in several blocks.
-    monkeypatch.setattr(rows_module, "belongs_on", lambda device, X: True)
+    monkeypatch.setattr(rows_module, "belongs_on", lambda device, nbytes: True)
     monkeypatch.setattr(rows_module, "_BLOCK_ENTRIES", 8)
     moved = shuffled(X, dtype=dtype)
     assert torch.is_tensor(moved._source)
