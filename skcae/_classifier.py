@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import xlogy
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -29,7 +30,7 @@ from ._epochs import (
 )
 from ._pickles import StampedMixin
 from ._transformer import ContractiveAutoencoderTransformer
-from ._validation import scalers, validated
+from ._validation import scalers, validated, validated_weights, without_zeros
 from .engine import finetuning, geometry, inference
 from .engine.corruption import CORRUPTIONS, check_corruption
 from .engine.device import DEVICE_TYPES, PRECISIONS, resolve_device
@@ -318,7 +319,7 @@ class ContractiveAutoencoderClassifier(
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Fit the autoencoder to all samples and the classifier to the labelled ones.
 
         Ctrl-C stops the phase that runs, an autoencoder's training or fine-tuning, with
@@ -331,6 +332,10 @@ class ContractiveAutoencoderClassifier(
             Training data. It is not modified.
         y : array-like of shape (n_samples,)
             Class labels; −1 for samples without one, unless the labels are −1 and 1.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in [0, inf), in the autoencoder's training as well;
+            only their ratios matter. A sample of weight 0 is left out. Of a labelled
+            one the weight multiplies that of its class. None is 1 for each.
 
         Returns
         -------
@@ -372,14 +377,16 @@ class ContractiveAutoencoderClassifier(
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         with all_or_nothing(self):
             # All that can be wrong is found out before the hours of training.
-            rows, labelled, labels = self._validated(X, y)
+            X, rows, weights, labelled, labels = self._validated(X, y, sample_weight)
             rng = check_random_state(self.random_state)
-            data, validation_data = self._labelled_data(rows, labelled, labels, rng)
+            data, validation_data = self._labelled_data(
+                rows, weights, labelled, labels, rng
+            )
             start, first, is_fitted = self._where_to_start(X, rng)
             device = resolve_device(self.device)
             precision = first._usable_precision(device)
             if not is_fitted:
-                start.fit(X)
+                self._pretrain(start, X, weights)
             if isinstance(start, Pipeline):
                 start = stack(start)
             self.transformer_ = _without_training(start)
@@ -412,10 +419,18 @@ class ContractiveAutoencoderClassifier(
             self._warn_of_unlearnt_classes(training, data, validation_data)
         return self
 
-    def _validated(self, X, y):
-        """Return X, the numbers of the labelled rows and their classes' numbers."""
+    def _validated(self, X, y, sample_weight):
+        """Return X, its rows and weights, the labelled rows' and classes' numbers.
+
+        Rows without a weight are left out of all of them.
+        """
         check_corruption(self.corruption, self.corruption_level)
-        X, y = validated(self, as_array(X), as_array(y), order="C")
+        rows, y = validated(self, as_array(X), as_array(y), order="C")
+        weights = validated_weights(sample_weight, len(rows))
+        if weights is not None and not weights.all():
+            kept = np.flatnonzero(weights)
+            X, y = _safe_indexing(X, kept), y[kept]
+            rows, weights = without_zeros(rows, weights)
         has_label = np.asarray(y != -1, dtype=bool)
         if 0 < has_label.sum() < len(y) and (y[has_label] == 1).all():
             has_label[:] = True
@@ -453,9 +468,24 @@ class ContractiveAutoencoderClassifier(
                 "The label '-1' is a string, and so a class. Samples without a label "
                 "are marked by the number -1, in an array of dtype object."
             )
-        return X, labelled, labels
+        return X, rows, weights, labelled, labels
 
-    def _labelled_data(self, X, labelled, labels, rng):
+    def _pretrain(self, transformer, X, weights):
+        """Fit an autoencoder, or a pipeline of them."""
+        given = {} if weights is None else {"sample_weight": weights}
+        if not isinstance(transformer, Pipeline):
+            transformer.fit(X, **given)
+            return
+        given = {
+            f"{name}__{parameter}": value
+            for name, _ in transformer.steps
+            for parameter, value in given.items()
+        }
+        # With routing, each step would have to ask for weights.
+        with config_context(enable_metadata_routing=False):
+            transformer.fit(X, **given)
+
+    def _labelled_data(self, X, sample_weight, labelled, labels, rng):
         """Return (rows, labels, weights) to train on, and those held out or None."""
         if isinstance(self.class_weight, dict):
             named, known = set(self.class_weight), set(self.classes_.tolist())
@@ -479,13 +509,18 @@ class ContractiveAutoencoderClassifier(
                 "class_weight must be weights in the range (0, inf). Got "
                 f"{self.class_weight!r} instead."
             )
-        # Before rows are held out: theirs are the same.
+        if sample_weight is None:
+            sample_weight = np.ones(len(X))
+        sample_weight = sample_weight[labelled]
+        if self.class_weight == "balanced":
+            weights = 1 / np.bincount(labels, sample_weight)
         weights /= weights.max()
         if weights.min() < np.finfo(np.float32).tiny:
             raise ValueError(
                 "class_weight must be weights whose ratios are in the range of float32."
                 f" Got {self.class_weight!r} instead."
             )
+        weights = weights[labels] * sample_weight
         parts = [np.arange(len(labelled))]
         if self.early_stopping:
             try:
@@ -509,11 +544,11 @@ class ContractiveAutoencoderClassifier(
                 ) from error
         # Rows are copied only where some are left out.
         if len(parts[0]) == len(X):
-            return (X, labels, weights[labels]), None
+            return (X, labels, weights), None
 
         def taken(part):
             part = np.sort(part)
-            return X.take(labelled[part]), labels[part], weights[labels[part]]
+            return X.take(labelled[part]), labels[part], weights[part]
 
         data, *held_out = map(taken, parts)
         return data, held_out[0] if held_out else None

@@ -73,7 +73,7 @@ class Past:
         if self.resumes and self.state["snapshots"] is not None:
             kept = trainer.resume_at(*self.state["snapshots"])
         if validation is not None:
-            validation = trainer.held_out(validation)
+            validation = trainer.held_out(*validation)
         lowest = np.inf
         if self.resumes:
             lowest = self.state["lowest"]
@@ -103,13 +103,13 @@ class Past:
         )
 
 
-def past_of(estimator, rows, group, continues, keeps_optimizer):
+def past_of(estimator, rows, weights, group, continues, keeps_optimizer):
     """Return the `Past` of a fit of an estimator to some rows.
 
     The state of a stopped training is of use for the very same data and settings;
     ``keeps_optimizer`` takes the optimiser's memory in any case.
     """
-    fingerprint = _fingerprint(estimator, rows, group)
+    fingerprint = _fingerprint(estimator, rows, weights, group)
     state = estimator._training_state if continues else None
     is_known = state is not None and state["fingerprint"] != ""
     resumes = is_known and state["fingerprint"] == fingerprint
@@ -161,7 +161,7 @@ def state_of(estimator, training):
     }
 
 
-def _fingerprint(estimator, rows, group):
+def _fingerprint(estimator, rows, weights, group):
     """Identify the data and the settings, or nothing if no fit resumes another.
 
     It is the same on all ranks, so that what one of them keeps is good for all.
@@ -169,7 +169,8 @@ def _fingerprint(estimator, rows, group):
     if not estimator.warm_start:
         return ""
     settings = [plain(getattr(estimator, name)) for name in _RESUMES_WITH]
-    own = joblib.hash([rows.shape, rows.dtype.str, settings, rows.identity()])
+    data = rows.shape, rows.dtype.str, rows.identity(), weights
+    own = joblib.hash([*data, settings])
     return " ".join(group.gather(own))
 
 

@@ -40,6 +40,8 @@ from ._validation import (
     unit_scaler,
     validated,
     validated_codes,
+    validated_weights,
+    without_zeros,
 )
 from .engine import inference
 from .engine.activations import ACTIVATIONS
@@ -439,7 +441,7 @@ class ContractiveAutoencoderTransformer(
     @taking_part
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Fit the model to the data.
 
         Ctrl-C stops the training with a warning and keeps the last finished epoch. In
@@ -451,6 +453,12 @@ class ContractiveAutoencoderTransformer(
             Training data. It is not modified.
         y : Ignored
             Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in all means of the objective, in [0, inf); only
+            their ratios matter. A weight of 0 is as good as no sample, and a whole
+            number as good as so many equal samples, but for which of them share a
+            batch. None is 1 for each. Weights that differ make the steps of one layer
+            take two to three times as long.
 
         Returns
         -------
@@ -484,10 +492,11 @@ class ContractiveAutoencoderTransformer(
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         continues = self.warm_start and self.__sklearn_is_fitted__()
         with all_or_nothing(self):
-            rows, validation, rng = self._rows(X, continues)
+            data, validation, rng = self._data(X, sample_weight, continues)
+            rows, _ = data
             explained = partial(self._explained_failure, rows)
             with explained():
-                training = self._start(rows, rng, continues, validation)
+                training = self._start(data, rng, continues, validation)
             why = run_with_callbacks(training, self, context, explained, X, y)
             vars(self).update(self._fitted_attributes(training, why))
         if self.verbose:
@@ -509,7 +518,7 @@ class ContractiveAutoencoderTransformer(
     @available_if(_early_stopping_is_off)
     @taking_part
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None, sample_weight=None):
         """Train for one epoch on a chunk of the data.
 
         It goes on from the current parameters and doesn't look for convergence. The
@@ -523,6 +532,8 @@ class ContractiveAutoencoderTransformer(
             Training data. It is not modified.
         y : Ignored
             Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As for `fit`; the ratios are those within the chunk.
 
         Returns
         -------
@@ -548,25 +559,32 @@ class ContractiveAutoencoderTransformer(
         self._validate_params()
         continues = self.__sklearn_is_fitted__()
         with all_or_nothing(self):
-            rows, _, rng = self._rows(X, continues)
-            with self._explained_failure(rows):
-                training = self._start(rows, rng, continues, keeps_optimizer=True)
+            data, _, rng = self._data(X, sample_weight, continues)
+            with self._explained_failure(data[0]):
+                training = self._start(data, rng, continues, keeps_optimizer=True)
                 training.epoch()
             vars(self).update(self._fitted_attributes(training))
             self._training_state = state_of(self, training)
         return self
 
-    def _rows(self, X, continues):
-        """Return the training rows, the validation rows or None, and the RNG."""
+    def _data(self, X, sample_weight, continues):
+        """Return (rows, weights) to train on, those held out or None, and the RNG."""
         self._settings()
         rows = validated(self, as_array(X), order="C", reset=not continues)
         check_range(rows, self.loss)
+        weights = validated_weights(sample_weight, len(rows))
+        rows, weights = without_zeros(rows, weights)
         rng = check_random_state(self.random_state)
         if not self.early_stopping:
-            return rows, None, rng
+            return (rows, weights), None, rng
         self._split = self._how_to_split(len(rows), rng, continues)
         fraction, seed = self._split["fraction"], self._split["seed"]
-        return *split(rows, fraction, make_generator(seed)), rng
+        parts = split(len(rows), fraction, make_generator(seed))
+        data, held_out = (
+            (rows.take(part), None if weights is None else weights[part])
+            for part in parts
+        )
+        return data, held_out, rng
 
     def _how_to_split(self, n_samples, rng, continues):
         """Return what decides which rows are held out, by name.
@@ -597,8 +615,9 @@ class ContractiveAutoencoderTransformer(
             )
         return now
 
-    def _start(self, rows, rng, continues, validation=None, *, keeps_optimizer=False):
+    def _start(self, data, rng, continues, validation=None, *, keeps_optimizer=False):
         """Return the `Training` to run: a new one, or the continuation of the last."""
+        rows, weights = data
         architecture = self._new_architecture(rows.shape[1])
         if 8 * math.prod(largest_layer(architecture)) > sys.maxsize:
             raise MemoryError(self._out_of_memory(rows))
@@ -607,7 +626,7 @@ class ContractiveAutoencoderTransformer(
         group = current_group()
         n_earlier = self.n_iter_ if continues else 0
         n_samples = agreed_n_samples(self, rows, group, n_earlier)
-        past = past_of(self, rows, group, continues, keeps_optimizer)
+        past = past_of(self, rows, weights, group, continues, keeps_optimizer)
         settings = self._settings()
         if continues:
             architecture = self._fitted_architecture
@@ -622,6 +641,7 @@ class ContractiveAutoencoderTransformer(
             batch_size=steps_batch_size(self.batch_size, n_samples),
             precision=precision,
             seed=rng.randint(np.iinfo(np.int32).max),
+            weights=weights,
             group=group,
             only_these_rows=past.only_these_rows,
             **settings,

@@ -1,15 +1,22 @@
 """Checks of the data that all estimators share, and the words for what is wrong."""
 
 from functools import partial, wraps
+from numbers import Real
 
 import numpy as np
 from sklearn import get_config
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_non_negative, validate_data
 
 from ._compat import get_namespace
 from .engine.losses import LOSSES
-from .engine.rows import as_array, as_rows, detached, is_out_of_core
+from .engine.rows import (
+    as_array,
+    as_rows,
+    detached,
+    is_out_of_core,
+    split_numbers,
+)
 
 # Data of other types are converted to the first, as a whole; but see `validated`.
 TYPES = (np.float64, np.float32, np.uint8)
@@ -76,6 +83,50 @@ def plain(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def validated_weights(sample_weight, n_samples):
+    """Return ``sample_weight`` as an array of float64, or None.
+
+    The rules and the words are those of scikit-learn's private function for it.
+    """
+    if sample_weight is None:
+        return None
+    sample_weight = as_array(sample_weight)
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, sample_weight, dtype=float)
+    weights = check_array(
+        sample_weight,
+        ensure_2d=False,
+        allow_nd=True,
+        dtype=np.float64,
+        input_name="sample_weight",
+    )
+    if weights.ndim != 1:
+        raise ValueError("Sample weights must be 1D array or scalar")
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected {(n_samples,)}!"
+        )
+    check_non_negative(weights, "`sample_weight`")
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    least, most = weights[weights > 0].min(), weights.max()
+    bounds = np.finfo(np.float32)
+    if least < bounds.tiny or most > bounds.max or least < bounds.tiny * most:
+        raise ValueError(
+            "sample_weight must be weights that are, with their ratios, in the range "
+            f"of float32. Got weights from {least} to {most}."
+        )
+    return weights
+
+
+def without_zeros(rows, weights):
+    """Return the rows whose weights aren't 0, and these weights."""
+    if weights is None or weights.all():
+        return rows, weights
+    kept = np.flatnonzero(weights)
+    return rows.take(kept), weights[kept]
+
+
 def scalers(rows):
     """Return the names of scikit-learn's scalers that take the rows, for a message."""
     return "MaxAbsScaler" if rows.sparse else "StandardScaler or MinMaxScaler"
@@ -111,9 +162,8 @@ def check_range(rows, loss):
         )
 
 
-def split(rows, fraction, generator):
-    """Return the rows to train on and the rows to hold out."""
-    n_samples = len(rows)
+def split(n_samples, fraction, generator):
+    """Return the numbers of the rows to train on and of those to hold out."""
     n_held_out = int(np.ceil(fraction * n_samples))
     if n_held_out >= n_samples:
         raise ValueError(
@@ -121,7 +171,7 @@ def split(rows, fraction, generator):
             f"{n_held_out} samples, and leaves none to train on of n_samples="
             f"{n_samples} in X."
         )
-    return rows.split(n_held_out, generator)
+    return split_numbers(n_samples, n_held_out, generator)
 
 
 def hinting(**names):

@@ -1,16 +1,13 @@
 """scikit-learn's own suite: the checks it yields, and those one has to ask for."""
 
 import functools
-from unittest import SkipTest
 
 import pytest
+from checks import run, with_checks
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import (
-    estimator_checks_generator,
-    parametrize_with_checks,
-)
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skcae import ContractiveAutoencoderTransformer
 from skcae.engine.activations import ACTIVATIONS
@@ -62,21 +59,6 @@ NOT_FOR_A_PIPELINE = {
     "check_dont_overwrite_parameters",
     "check_estimators_overwrite_params",
 }
-
-
-def with_checks(estimators):
-    mark = parametrize_with_checks(estimators)
-    # Older versions of scikit-learn pass a generator, which pytest 9 deprecates.
-    names, cases = mark.args
-    return pytest.mark.parametrize(names, list(cases), **mark.kwargs)
-
-
-def run(check, *args):
-    """Run a check; one that skips itself has tested nothing, so that is a failure."""
-    try:
-        check(*args)
-    except SkipTest as skip:
-        pytest.fail(f"skipped: {skip}")
 
 
 @with_checks([ContractiveAutoencoderTransformer()])

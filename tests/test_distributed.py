@@ -207,6 +207,15 @@ def check_sparse(rank):
     return [loss_curve for _, loss_curve, _, _ in fits]
 
 
+def check_weights(rank):
+    X = rows()
+    model = make(learning_rate_init=1e-30, max_iter=1, lam="auto")
+    model.fit(shard(rank, X), sample_weight=[1, 3][rank])
+    losses = model.lam_ * model.contraction(X) - model.score_samples(X)
+    weights = np.concatenate([np.full(len(shard(i, X)), [1, 3][i]) for i in (0, 1)])
+    return model.loss_curve_[0], np.average(losses, weights=weights), model.lam_
+
+
 def check_minus_one_hidden_unit(rank):
     return fitted(rows(), n_hidden=-1 if rank == 1 else 5)
 
@@ -679,6 +688,12 @@ def test_sparse_rows_are_trained_on_as_dense_ones_are(results):
     (sparse, dense), other = (result["check_sparse"] for result in results)
     assert_array_equal([sparse, dense], other)
     assert_allclose(sparse, dense, rtol=1e-4)
+
+
+def test_weights_count_across_ranks(results):
+    (reported, mean, lam), other = (result["check_weights"] for result in results)
+    assert (reported, mean, lam) == other
+    assert reported == pytest.approx(mean, rel=1e-5)
 
 
 def test_an_interrupt_right_after_the_first_epoch(results):

@@ -236,9 +236,9 @@ def test_held_out_rows_of_large_memory_maps(mapped, small_windows, X, make):
     seen = []
 
     class Recording(ContractiveAutoencoderTransformer):
-        def _rows(self, X, continues):
-            train, held_out, rng = super()._rows(X, continues)
-            seen.append((train[:], held_out[:]))
+        def _data(self, *args):
+            train, held_out, rng = super()._data(*args)
+            seen.append((train[0][:], held_out[0][:]))
             return train, held_out, rng
 
     model = Recording(

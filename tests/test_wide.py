@@ -240,7 +240,7 @@ def test_partial_fit_goes_on_from_a_smaller_space(name, request):
 
 def test_validation_rows_outside_of_the_space_count_as_a_whole(wide):
     model = make(early_stopping=True, lam=0.0).fit(wide)
-    rows, held_out, _ = clone(model)._rows(wide, False)
+    (rows, _), (held_out, _), _ = clone(model)._data(wide, None, False)
     assert (len(rows), len(held_out)) == (36, 4)
     lowest = model.history_["validation_loss"].min()
     assert -model.score(held_out[:]) == pytest.approx(lowest, rel=1e-4)

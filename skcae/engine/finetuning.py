@@ -22,7 +22,7 @@ from .network import Parameters, activation_derivatives, decode, encode
 from .objective import AutogradGradient, FlatGradient
 from .optimizer import OPTIMIZERS
 from .penalties import pull_back
-from .rows import as_rows, as_tensor
+from .rows import as_rows, as_tensor, cast
 from .sparse import product, transposed_product
 from .training import TrainingRun, check_weights
 
@@ -350,8 +350,8 @@ class FineTuner(TrainingRun):
         self.batches = ShuffledBatches(
             rows,
             np.asarray(labels, dtype=np.int64),
-            _cast(weights / weights.mean(), wide),
-            None if tangents is None else _cast(tangents, wide),
+            cast(weights / weights.mean(), wide),
+            None if tangents is None else cast(tangents, wide),
             batch_size=batch_size,
             dtype=dtype,
             device=device,
@@ -408,8 +408,3 @@ class FineTuner(TrainingRun):
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss on held-out samples is {mean}")
         return float(mean)
-
-
-def _cast(array, dtype):
-    """Return an array in the number format that a dtype of PyTorch names."""
-    return np.asarray(array, dtype=str(dtype).removeprefix("torch."))

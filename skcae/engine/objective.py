@@ -93,6 +93,7 @@ def make_gradient(
     generator=None,
     centre=None,
     corrupts=False,
+    takes_weights=False,
     batch_size,
     dtype,
     alpha=0.0,
@@ -112,11 +113,13 @@ def make_gradient(
         when that is possible and saves products.
     corrupts : bool, default=False
         Whether inputs differ from their targets.
+    takes_weights : bool, default=False
+        Whether batches have weights. No closed form knows of them.
     """
     weights = [settings.get(penalty.weight, 0) for penalty in PENALTIES.values()]
     options = {"batch_size": batch_size, "dtype": dtype, "alpha": alpha}
     closed = all(PENALTIES[name].closed_form for name in weighted(settings))
-    if architecture.depth == 1 and closed:
+    if architecture.depth == 1 and closed and not takes_weights:
         return ClosedFormGradient(
             architecture,
             flat,

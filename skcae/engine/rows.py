@@ -80,6 +80,11 @@ def as_tensor(array):
     return torch.from_numpy(array)
 
 
+def cast(array, dtype):
+    """Return an array in the number format that a dtype of PyTorch names."""
+    return np.asarray(array, dtype=str(dtype).removeprefix("torch."))
+
+
 def dense(rows):
     """Return sparse rows as an array, and others as they are."""
     return rows.toarray() if hasattr(rows, "toarray") else rows
@@ -180,19 +185,16 @@ class Rows:
         """Return at most ``n_samples`` rows drawn without replacement.
 
         There are fewer of them where they are dense and would take more than 256 MiB.
+        Where these are all rows, nothing is drawn.
         """
-        order = permutation(len(self), generator)
-        return self[order[: min(n_samples, self.n_together())]]
+        n_samples = min(n_samples, self.n_together())
+        if n_samples >= len(self):
+            return self[:]
+        return self[permutation(len(self), generator)[:n_samples]]
 
     def n_together(self):
         """Return how many rows to look at together so that memory stays bounded."""
         return max(1, _SAMPLE_BYTES // (8 * self.shape[1]))
-
-    def split(self, n_held_out, generator):
-        """Return the `Rows` to train on and those to hold out, drawn at random."""
-        held_out = np.zeros(len(self), dtype=bool)
-        held_out[permutation(len(self), generator)[:n_held_out]] = True
-        return tuple(self.take(np.flatnonzero(part)) for part in (~held_out, held_out))
 
     def identity(self):
         """Return what tells these rows from others: all of them, if they fit."""
@@ -312,6 +314,19 @@ class MappedRows(Rows):
         return self.evenly_spaced(1000)
 
 
+def spread_by_weight(weights, n_samples):
+    """Return numbers of about ``n_samples`` rows, in proportion to their weights.
+
+    They ascend, and are the same ones each time. Where weights are whole numbers, each
+    row comes as often as its weight says, if that is no more than ``n_samples``.
+    """
+    counts = weights
+    if (counts != np.floor(counts)).any() or counts.sum() > n_samples:
+        steps = np.cumsum(weights) * (n_samples / weights.sum())
+        counts = np.diff(np.rint(steps), prepend=0)
+    return np.repeat(np.arange(len(weights)), counts.astype(np.int64))
+
+
 def belongs_on(device, nbytes):
     """Return whether to copy an array of this size to the device as a whole."""
     if device.type == "cpu":
@@ -320,6 +335,13 @@ def belongs_on(device, nbytes):
         return True
     free, _ = torch.cuda.mem_get_info(device)
     return nbytes <= free / 2
+
+
+def split_numbers(n, n_held_out, generator):
+    """Return the numbers below ``n`` in two ascending arrays, split at random."""
+    held_out = np.zeros(n, dtype=bool)
+    held_out[permutation(n, generator)[:n_held_out]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def permutation(n, generator):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from .rows import WIDE, Rows, as_tensor, belongs_on
+from .sparse import SparseTensor, squared_norms
 
 # Epochs over which a space has to pay.
 _N_EPOCHS = 60
@@ -37,7 +38,7 @@ class Whole:
         return rows
 
     def held_out(self, rows):
-        """Return other rows in this space, and their mean ‖x⊥‖² outside of it."""
+        """Return other rows in this space, and the ‖x⊥‖² of each outside of it."""
         return rows, 0.0
 
     def lift(self, parameters):
@@ -101,12 +102,15 @@ class RowSpace(_Subspace):
 
     def held_out(self, rows):
         basis = self._basis
-        coordinates, outside = [], 0.0
+        coordinates, outside = [], []
         for _, x in rows.tensors(rows.at_once(), basis.dtype, basis.device):
             coordinates.append(x @ basis)
             rest = torch.addmm(x, coordinates[-1], basis.T, alpha=-1)
-            outside += torch.linalg.vector_norm(rest).double().square().item()
-        return Rows(torch.cat(coordinates).cpu().numpy()), outside / len(rows)
+            outside.append(squared_norms(rest))
+        coordinates, outside = (
+            torch.cat(blocks).cpu().numpy() for blocks in (coordinates, outside)
+        )
+        return Rows(coordinates), outside
 
     def _to_whole(self, columns):
         return self._basis @ columns
@@ -134,11 +138,8 @@ class Columns(_Subspace):
 
     def held_out(self, rows):
         inside = self.rows(rows)
-        squares = (
-            np.square(part.X.data, dtype=np.float64).sum() for part in (rows, inside)
-        )
-        outside = max(0.0, next(squares) - next(squares))
-        return inside, outside / len(rows)
+        norms, inner = (squared_norms(SparseTensor(part.X)) for part in (rows, inside))
+        return inside, (norms - inner).clamp(min=0).numpy()
 
     def _to_whole(self, columns):
         result = columns.new_zeros(self._n_features, columns.shape[1])

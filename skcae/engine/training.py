@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from .activations import ACTIVATIONS, BOUNDED
@@ -17,7 +18,15 @@ from .optimizer import OPTIMIZERS
 from .penalties import PENALTIES, contraction, entries_per_row, reported, weighted
 from .reconstruction import is_expandable, loss_per_sample, needs_no_reconstruction
 from .replay import replayed
-from .rows import Rows, as_rows, as_tensor, block_rows, variance_of_rounding
+from .rows import (
+    Rows,
+    as_rows,
+    as_tensor,
+    block_rows,
+    cast,
+    spread_by_weight,
+    variance_of_rounding,
+)
 from .space import WHOLE, choose_space
 from .sparse import mean_row, product, squared_norms, total_variance
 
@@ -194,6 +203,15 @@ def _saturated(architecture, encoding):
     return (d < largest / 25).double().mean().item()
 
 
+def _weights_that_differ(weights, n_samples, group):
+    """Return the weights of this process's rows; None if all processes' are equal."""
+    if not any(group.gather(weights is not None)):
+        return None
+    weights = np.ones(n_samples) if weights is None else weights
+    lows, highs = zip(*group.gather((weights.min(), weights.max())), strict=True)
+    return None if min(lows) == max(highs) else weights
+
+
 def _scatter(rows, centre):
     """Return Σ_n ‖x_n − centre‖² over all rows, a float."""
     total = 0.0
@@ -271,7 +289,8 @@ class HeldOut(NamedTuple):
     """Rows to validate on: those in the space of a training, and ‖x⊥‖² outside."""
 
     rows: Rows
-    outside: float
+    outside: np.ndarray  # of shape (n_samples,), or 0
+    weights: np.ndarray
 
 
 class Trainer(TrainingRun):
@@ -302,6 +321,9 @@ class Trainer(TrainingRun):
     alpha, n_projections, **settings
         As in `FlatGradient` and `objective`. Where ``arrays`` is None, ``lam`` may be:
         then the penalty is a hundredth of the variance that the start explains.
+    weights : ndarray of shape (n_samples,), default=None
+        Of the rows of this process, > 0, in all means. Only their ratios matter, to
+        those of other processes too. None is 1 for each.
     group : OneProcess or ManyProcesses, default=ALONE
         Who trains together. All ranks make and use their trainers alike.
     only_these_rows : bool, default=False
@@ -339,6 +361,7 @@ class Trainer(TrainingRun):
         corruption_level=0.0,
         alpha=0.0,
         n_projections=None,
+        weights=None,
         group=ALONE,
         only_these_rows=False,
         **settings,
@@ -360,22 +383,29 @@ class Trainer(TrainingRun):
             self.space = self._space_of(rows, wide, device, corruption)
             rows = self.space.rows(rows)
             architecture = self.space.architecture(architecture)
-        weights = {p.weight: settings.get(p.weight) or 0 for p in PENALTIES.values()}
-        check_weights(wide, alpha=alpha, **weights)
+        of_terms = {p.weight: settings.get(p.weight) or 0 for p in PENALTIES.values()}
+        check_weights(wide, alpha=alpha, **of_terms)
+        self.weights = _weights_that_differ(weights, len(rows), group)
+        n_samples = sum(group.gather(len(rows)))
+        share = len(rows) / n_samples
+        weights = self.weights
+        if weights is not None:
+            share = weights.sum() / sum(group.gather(float(weights.sum())))
+            # Their mean over the rows of all processes is 1.
+            weights = cast(weights * (share * n_samples / weights.sum()), wide)
         self.batches = ShuffledBatches(
             rows,
+            weights=weights,
             batch_size=batch_size,
             dtype=dtype,
             device=device,
             generator=self.generator,
             n_batches=group.n_batches(len(rows), batch_size),
         )
-        n_samples = sum(group.gather(len(rows)))
-        share = len(rows) / n_samples
         # Rounding decides on directions in which the data don't vary, and so does the
         # number of threads; the start isn't to depend on that.
         with threads_for(0):
-            some = self._rounded(rows.evenly_spaced(math.ceil(1000 * share)))
+            some = self._rounded(self._spaced(rows, math.ceil(1000 * share)))
             some = group.pool(some.to(wide))
             self.variance = total_variance(some).item()
             self.mean_square = squared_norms(some).mean().item()
@@ -383,7 +413,11 @@ class Trainer(TrainingRun):
                 # Enough rows to estimate as many directions as there are units.
                 n_rows = max(1000, 4 * max(architecture.sizes[1:]))
                 n_rows = math.ceil(n_rows * share)
-                sample = self._rounded(rows.sample(n_rows, self.generator))
+                if weights is None:
+                    sample = rows.sample(n_rows, self.generator)
+                else:
+                    sample = self._spaced(rows, n_rows)
+                sample = self._rounded(sample)
                 sample = group.pool(sample.to(wide))
                 architecture, flat, explained = initialise(
                     architecture, sample, self.generator
@@ -413,7 +447,7 @@ class Trainer(TrainingRun):
         corrupts = corruption is not None
         size = self.batches.batch_size
         # All processes have to leave the same out of the loss.
-        is_relative = needs_no_reconstruction(
+        is_relative = weights is None and needs_no_reconstruction(
             architecture, loss, dtype, size, corrupts, rows.stays_sparse
         )
         is_relative = all(group.gather(is_relative))
@@ -426,6 +460,7 @@ class Trainer(TrainingRun):
             generator=self._draws,
             centre=centre if is_relative else None,
             corrupts=corrupts,
+            takes_weights=weights is not None,
             **self.settings,
         )
         if self.gradient.is_relative:
@@ -480,6 +515,16 @@ class Trainer(TrainingRun):
             return rows
         return rows.kept_sparse(batches.device, batches.dtype)
 
+    def _spaced(self, rows, n_samples):
+        """Return about so many rows, evenly spaced: those that weigh more, more often.
+
+        ``rows`` are those that are trained on, in one form or another.
+        """
+        if self.weights is None:
+            return rows.evenly_spaced(n_samples)
+        n_samples = min(n_samples, rows.n_together())
+        return rows[spread_by_weight(self.weights, n_samples)]
+
     def _rounded(self, rows):
         """Return a copy of rows as training sees them."""
         batches = self.batches
@@ -508,15 +553,19 @@ class Trainer(TrainingRun):
         self._bias.add_(before.sub_(torch.mv(self._weight_t, self._mean)))
 
     @isolated
-    def held_out(self, X):
-        """Return rows in the form that `mean_objective` needs them in."""
+    def held_out(self, X, weights=None):
+        """Return rows in the form that `mean_objective` needs them in.
+
+        They have weights, of shape (n_samples,); None is 1 for each.
+        """
         rows = self._as_in_training(as_rows(X))
+        weights = np.ones(len(rows)) if weights is None else weights
         with threads_for(self.gradient.work):
-            return HeldOut(*self.space.held_out(rows))
+            return HeldOut(*self.space.held_out(rows), weights)
 
     @isolated
     def mean_objective(self, X):
-        """Return the mean objective over the rows of X, as a float.
+        """Return the (weighted) mean objective over the rows of X, as a float.
 
         X is what this process has of them, or what `held_out` made of it. Rows are
         corrupted as in training, or what is lowest would be the objective of another
@@ -532,7 +581,7 @@ class Trainer(TrainingRun):
         total = torch.zeros((), dtype=flat.dtype, device=flat.device)
         n_rows = rows.at_once(entries_per_row(architecture))
         with threads_for(self.gradient.work):
-            for _, x in rows.tensors(n_rows, flat.dtype, flat.device):
+            for part, x in rows.tensors(n_rows, flat.dtype, flat.device):
                 terms = objective(
                     architecture,
                     parameters,
@@ -541,10 +590,15 @@ class Trainer(TrainingRun):
                     generator=generator,
                     **self.settings,
                 )
-                total += self.gradient.total(terms).sum()
-        own = total.item(), len(rows), self.gradient.weight_decay().item()
-        totals, sizes, decays = zip(*self.group.gather(own), strict=True)
-        mean = sum(totals) / sum(sizes) + decays[0] + held_out.outside
+                weights = torch.from_numpy(cast(held_out.weights[part], flat.dtype))
+                values = self.gradient.total(terms)
+                total += torch.dot(values, weights.to(flat.device))
+        weights = held_out.weights
+        outside = float((weights * held_out.outside).sum())
+        own = total.item() + outside, float(weights.sum())
+        totals, sizes = zip(*self.group.gather(own), strict=True)
+        decays = self.group.gather(self.gradient.weight_decay().item())
+        mean = sum(totals) / sum(sizes) + decays[0]
         if not math.isfinite(mean):
             raise FloatingPointError(f"the objective on held-out samples is {mean}")
         return mean
@@ -568,7 +622,7 @@ class Trainer(TrainingRun):
         """
         rows = self._as_in_training(as_rows(X))
         n_rows = min(1000, max(100, rows.at_once()))
-        rows = self._rounded(rows.evenly_spaced(n_rows)).to(self.gradient.flat.dtype)
+        rows = self._rounded(self._spaced(rows, n_rows)).to(self.gradient.flat.dtype)
         parameters = self._parameters(arrays, self.gradient.flat)
         encoding = encode(self.architecture, parameters, rows)
         saturated = _saturated(self.architecture, encoding)
