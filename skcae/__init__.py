@@ -3,11 +3,13 @@
 import importlib
 
 from ._classifier import ContractiveAutoencoderClassifier
+from ._detector import ContractiveAutoencoderDetector
 from ._transformer import ContractiveAutoencoderTransformer
 from ._version import __version__
 
 __all__ = [
     "ContractiveAutoencoderClassifier",
+    "ContractiveAutoencoderDetector",
     "ContractiveAutoencoderTransformer",
     "__version__",
 ]

@@ -1,24 +1,20 @@
 """A classifier that starts from a contractive autoencoder."""
 
 import warnings
-from copy import deepcopy
 from functools import cache, partial
 from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import xlogy
-from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ._compat import CallbackSupportMixin, with_callbacks, without_callbacks
+from ._compat import CallbackSupportMixin, with_callbacks
 from ._epochs import (
     Schedule,
     Training,
@@ -29,7 +25,7 @@ from ._epochs import (
     to_lower,
 )
 from ._pickles import StampedMixin
-from ._transformer import ContractiveAutoencoderTransformer
+from ._pretraining import TRANSFORMERS, Pretraining
 from ._validation import scalers, validated, validated_weights, without_zeros
 from .engine import finetuning, geometry, inference
 from .engine.corruption import CORRUPTIONS, check_corruption
@@ -38,18 +34,10 @@ from .engine.distributed import current_group
 from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
 from .engine.rows import as_array
-from .stacking import checked_steps, new_architecture, stack
 
 # A classifier is useless whose cross-entropy is above this part of that of constant
 # probabilities.
 _UNLEARNT = 0.98
-
-
-def _without_training(transformer):
-    """Return a shallow copy without what only the transformer's own training needs."""
-    transformer = without_callbacks(transformer)
-    transformer._training_state = None
-    return transformer
 
 
 class ContractiveAutoencoderClassifier(
@@ -248,12 +236,7 @@ class ContractiveAutoencoderClassifier(
     """
 
     _parameter_constraints: dict = {
-        "transformer": [
-            ContractiveAutoencoderTransformer,
-            Pipeline,
-            FrozenEstimator,
-            None,
-        ],
+        "transformer": TRANSFORMERS,
         "tangent_weight": [Interval(Real, 0, None, closed="left")],
         "n_tangents": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
@@ -382,14 +365,12 @@ class ContractiveAutoencoderClassifier(
             data, validation_data = self._labelled_data(
                 rows, weights, labelled, labels, rng
             )
-            start, first, is_fitted = self._where_to_start(X, rng)
+            seed = rng.randint(np.iinfo(np.int32).max)
+            start = Pretraining(self.transformer, X, rows.shape[1], seed)
+            self._check_n_tangents(start.sizes)
             device = resolve_device(self.device)
-            precision = first._usable_precision(device)
-            if not is_fitted:
-                self._pretrain(start, X, weights)
-            if isinstance(start, Pipeline):
-                start = stack(start)
-            self.transformer_ = _without_training(start)
+            precision = start.first._usable_precision(device)
+            self.transformer_ = start.run(X, weights)
             explained = partial(
                 explained_failure,
                 partial(self._diverged, rows),
@@ -469,21 +450,6 @@ class ContractiveAutoencoderClassifier(
                 "are marked by the number -1, in an array of dtype object."
             )
         return X, rows, weights, labelled, labels
-
-    def _pretrain(self, transformer, X, weights):
-        """Fit an autoencoder, or a pipeline of them."""
-        given = {} if weights is None else {"sample_weight": weights}
-        if not isinstance(transformer, Pipeline):
-            transformer.fit(X, **given)
-            return
-        given = {
-            f"{name}__{parameter}": value
-            for name, _ in transformer.steps
-            for parameter, value in given.items()
-        }
-        # With routing, each step would have to ask for weights.
-        with config_context(enable_metadata_routing=False):
-            transformer.fit(X, **given)
 
     def _labelled_data(self, X, sample_weight, labelled, labels, rng):
         """Return (rows, labels, weights) to train on, and those held out or None."""
@@ -566,47 +532,6 @@ class ContractiveAutoencoderClassifier(
         if taken.out_of_core or len(taken) < len(labelled):
             taken = type(taken)(rows.X[labelled])
         return taken.X
-
-    def _where_to_start(self, X, rng):
-        """Return what to start from, its first autoencoder, and whether it is fitted.
-
-        It is an autoencoder, or a pipeline of them that is to be fitted.
-        """
-        seed = rng.randint(np.iinfo(np.int32).max)
-        if isinstance(self.transformer, FrozenEstimator):
-            transformer = self.transformer.estimator
-            if isinstance(transformer, Pipeline):
-                checked_steps(transformer, "transformer")
-                transformer = stack(transformer)
-            if not isinstance(transformer, ContractiveAutoencoderTransformer):
-                raise ValueError(
-                    "transformer must be a ContractiveAutoencoderTransformer, a "
-                    "Pipeline of them or a FrozenEstimator of either. Got "
-                    f"{self.transformer!r} instead."
-                )
-            check_is_fitted(transformer)
-            # X itself has been validated, its columns only by what this was given.
-            validate_data(transformer, as_array(X), reset=False, skip_check_array=True)
-            # Parameters may have been set since it was fitted.
-            transformer._validate_params()
-            self._check_n_tangents(transformer._fitted_architecture.sizes)
-            # A copy, as the user may fit the original to something else.
-            transformer = deepcopy(_without_training(transformer))
-            return transformer, transformer, True
-        if self.transformer is None:
-            transformer = ContractiveAutoencoderTransformer()
-        else:
-            transformer = clone(self.transformer)
-        steps = [("transformer", transformer)]
-        if isinstance(transformer, Pipeline):
-            steps = checked_steps(transformer, "transformer")
-        for _, layer in steps:
-            if layer.random_state is None:
-                layer.set_params(random_state=seed)
-            layer._validate_params()
-            layer._settings()
-        self._check_n_tangents(new_architecture(steps, self.n_features_in_).sizes)
-        return transformer, steps[0][1], False
 
     def _check_n_tangents(self, sizes):
         if self.tangent_weight > 0 and self.n_tangents > min(sizes):

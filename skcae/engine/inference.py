@@ -10,7 +10,7 @@ from .device import has_float64, isolated, memory_errors, threads_for
 from .network import Parameters, decode, encode, largest_layer
 from .reconstruction import loss_per_sample
 from .rows import as_rows, as_tensor
-from .sparse import SparseTensor
+from .sparse import SparseTensor, product
 
 
 def code(architecture, parameters, x):
@@ -37,6 +37,32 @@ def reconstruction_loss(loss):
             architecture, wide, h.double(), x.to(torch.float64), loss
         )
         return losses.to(h.dtype)
+
+    return function
+
+
+def squared_errors(architecture, parameters, x):
+    """Return the squared error of the reconstruction of each feature."""
+    h = code(architecture, parameters, x)
+    return (x - decoded(architecture, parameters, h)).square()
+
+
+def code_and_error(directions=None):
+    """Return the function that computes the code and, behind it, x − x̂.
+
+    Parameters
+    ----------
+    directions : ndarray of shape (n_features, n_directions), default=None
+        What the error is multiplied by. With these, rows may be sparse.
+    """
+
+    def function(architecture, parameters, x):
+        h = code(architecture, parameters, x)
+        reconstruction = decoded(architecture, parameters, h)
+        if directions is None:
+            return torch.cat([h, x - reconstruction], dim=1)
+        matrix = as_tensor(directions).to(h)
+        return torch.cat([h, product(x, matrix) - reconstruction @ matrix], dim=1)
 
     return function
 
