@@ -1,41 +1,36 @@
-"""Figures of a fitted contractive autoencoder, after scikit-learn's displays.
-
-``from_estimator`` computes and draws; the constructor only stores arrays, which
-``plot`` can draw again, elsewhere or otherwise.
-"""
+"""Displays of a model: its training, its filters and its geometry."""
 
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import _safe_indexing, check_array, check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from ._classifier import ContractiveAutoencoderClassifier
-from ._transformer import ContractiveAutoencoderTransformer
-from .engine.geometry import walk
-from .engine.penalties import PENALTIES
-from .engine.rows import as_array, dense
-from .geometry import contraction_ratio, score_field, singular_values, tangent_bases
-from .sampling import sample
-
-__all__ = [
-    "ComponentsDisplay",
-    "ContractionRatioDisplay",
-    "ReconstructionDisplay",
-    "SamplingDisplay",
-    "SingularValueDisplay",
-    "TangentDisplay",
-    "TrainingCurveDisplay",
-]
-
-_ESTIMATOR = {"estimator": [ContractiveAutoencoderTransformer]}
-_N_COLUMNS = {"n_columns": [Interval(Integral, 1, None, closed="left"), None]}
-_SAMPLES = {
-    "image_shape": [tuple, list, None],
-    "max_samples": [Interval(Integral, 1, None, closed="left"), None],
-}
+from .._classifier import ContractiveAutoencoderClassifier
+from .._transformer import ContractiveAutoencoderTransformer
+from ..engine.geometry import walk
+from ..engine.penalties import PENALTIES
+from ..engine.rows import as_array, dense
+from ..geometry import contraction_ratio, score_field, singular_values, tangent_bases
+from ..sampling import sample
+from ._common import (
+    ESTIMATOR,
+    N_COLUMNS,
+    SAMPLES,
+    Display,
+    LineDisplay,
+    as_dense,
+    as_images,
+    check_indices,
+    feature_names,
+    first_samples,
+    gap_between,
+    in_rows,
+    largest,
+    thinned,
+)
 
 # Parameters that multiply a term of the objective, by the term's name in ``history_``.
 _WEIGHTS = {name: penalty.weight for name, penalty in PENALTIES.items()}
@@ -48,234 +43,7 @@ def _weight(estimator, name):
     return getattr(estimator, f"{name}_") if value == "auto" else value
 
 
-def _as_images(X, image_shape):
-    """Return the rows of X as images: its last axis becomes two. None leaves them."""
-    if image_shape is None:
-        return X
-    are_sizes = all(isinstance(n, Integral) and n >= 1 for n in image_shape)
-    if not are_sizes or len(image_shape) != 2 or np.prod(image_shape) != X.shape[-1]:
-        raise ValueError(
-            "image_shape must be two ints in the range [1, inf), a height and a width, "
-            f"whose product is the number of features, {X.shape[-1]}. Got "
-            f"{image_shape!r} instead."
-        )
-    return X.reshape(*X.shape[:-1], *image_shape)
-
-
-def _first_samples(X, n):
-    """Return the first n rows of whatever an estimator accepts; None is all."""
-    if n is None:
-        return X
-    if hasattr(X, "tocsr"):  # Some sparse formats have no slices.
-        return X.tocsr()[:n]
-    # Of anything else, the estimator says why it isn't data.
-    return _safe_indexing(X, slice(0, n)) if np.ndim(X) == 2 else X
-
-
-def _feature_names(estimator):
-    """Return the names of an estimator's features, made up where it knows none."""
-    made_up = [f"x{i}" for i in range(estimator.n_features_in_)]
-    return getattr(estimator, "feature_names_in_", made_up)
-
-
-def _as_dense(X, dtype):
-    """Return rows that the estimator has accepted as an array, to show them."""
-    return np.asarray(dense(as_array(X)), dtype=dtype)
-
-
-def _largest(values, n):
-    """Return the indices of the n largest values, ascending."""
-    return np.sort(np.argsort(-values, kind="stable")[:n])
-
-
-def _check_indices(indices, n_units):
-    """Return the numbers of the hidden units that the indices select."""
-    try:
-        selected = indices if isinstance(indices, slice) else np.asarray(indices)
-        numbers = np.arange(n_units)[selected]
-    except (IndexError, TypeError, ValueError):
-        numbers = np.array([])
-    if numbers.ndim != 1 or len(numbers) == 0:
-        raise ValueError(
-            f"indices must be a list of ints in the range [{-n_units}, {n_units}), a "
-            f"mask of {n_units} bools, or a slice, and select at least one hidden unit."
-            f" Got {indices!r} instead."
-        )
-    return numbers
-
-
-def _in_rows(images, n_columns):
-    """Return images in rows of at most n_columns; transparent ones fill the last."""
-    n_columns = min(n_columns, len(images))
-    n_rows = -(-len(images) // n_columns)
-    grid = np.full((n_rows * n_columns, *images.shape[1:]), np.nan)
-    grid[: len(images)] = images
-    return grid.reshape(n_rows, n_columns, *images.shape[1:])
-
-
-def _gap(height, width):
-    """Return the number of transparent pixels between two images."""
-    return max(1, round(max(height, width) / 14))
-
-
-def _thinned(ticks, labels, n=25):
-    """Return at most n ticks and their labels: every k-th, evenly spaced."""
-    every = -(-len(ticks) // n)
-    return ticks[::every], labels[::every]
-
-
-class _Display:
-    def _set_axes(self, ax, figsize=None, layout="constrained"):
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=figsize, layout=layout)
-        self.ax_ = ax
-        self.figure_ = ax.figure
-
-    def _count_along_x(self):
-        """Put ticks at whole numbers from 1 only, at one of them if need be."""
-        from matplotlib.ticker import MaxNLocator
-
-        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        self.ax_.set_xlim(left=0.5, auto=None)
-
-    def _set_image_axes(self, ax, shape):
-        """Make axes for images of shape (n_rows, n_columns, height, width)."""
-        n_rows, n_columns, height, width = shape
-        gap = _gap(height, width)
-        pixels = np.array([n_columns * (width + gap), n_rows * (height + gap)])
-        # Inches of a pixel: all images fit on a page, unless they are so many that
-        # neither they nor their labels could be made out.
-        limits = sorted([0.3 / min(height, width), 0.8 / max(height, width)])
-        size = np.clip(8 / pixels.max(), *limits)
-        figsize = np.maximum(pixels * size + (2, 0.8), (3.5, 1.8))
-        # Where the shape of axes is fixed, "constrained" may cut off what is left of
-        # them.
-        self._set_axes(ax, figsize, "compressed")
-
-    def _set_table_axes(self, ax, shape):
-        """Make axes for blocks of rows, of shape (n_blocks, 1, n_rows, n_features)."""
-        n_blocks, _, n_rows, n_features = shape
-        figsize = np.clip(0.3 * n_features, 2, 9) + 3, 0.2 * n_blocks * (n_rows + 1) + 2
-        self._set_axes(ax, figsize)
-
-    def _draw_images(self, images, *, is_table=False, **kwargs):
-        """Draw images of shape (n_rows, n_columns, height, width); NaN is transparent.
-
-        The blocks of a table are images that may be stretched.
-
-        Returns the artist, and the centres of the rows and of the columns.
-        """
-        n_rows, n_columns, height, width = images.shape
-        # One image of all of them: drawn at once, on whatever axes the user has.
-        gap = 1 if is_table else _gap(height, width)
-        tiles = np.full((n_rows, height + gap, n_columns, width + gap), np.nan)
-        tiles[:, :height, :, :width] = images.transpose(0, 2, 1, 3)
-        mosaic = tiles.reshape(n_rows * (height + gap), n_columns * (width + gap))
-        artist = self.ax_.imshow(
-            mosaic[:-gap, :-gap],
-            interpolation="nearest",
-            aspect="auto" if is_table else "equal",
-            **kwargs,
-        )
-        self.ax_.set(xticks=[], yticks=[])
-        self.ax_.spines[:].set_visible(False)
-        self.ax_.tick_params(
-            length=0, top=True, labeltop=True, bottom=False, labelbottom=False
-        )
-        self.ax_.xaxis.set_label_position("top")
-        centres = (
-            np.arange(n) * (size + gap) + (size - 1) / 2
-            for n, size in [(n_rows, height), (n_columns, width)]
-        )
-        return artist, *centres
-
-    def _draw_signed_images(self, images, cmap, label, *, is_table=False):
-        """Draw images on a scale symmetric about zero, with a colour bar."""
-        # A few large entries would leave the others pale.
-        limit = np.nanquantile(np.abs(images), 0.99)
-        artist, *centres = self._draw_images(
-            images, is_table=is_table, cmap=cmap, vmin=-limit, vmax=limit
-        )
-        self._add_colorbar(artist, label, "both", images.shape[-1], is_table)
-        return centres
-
-    def _draw_images_on_scale_of(self, inputs, ax, images, cmap, *, is_table=False):
-        """Make axes, draw images on the scale of the inputs, say if they exceed it.
-
-        A table has a colour bar in any case.
-        """
-        vmin, vmax = inputs.min(), inputs.max()
-        low, high = np.nanmin(images), np.nanmax(images)
-        # Less than one of 256 shades isn't seen.
-        shade = (vmax - vmin) / 256
-        exceeds = (low < vmin - shade, high > vmax + shade)
-        make_axes = self._set_table_axes if is_table else self._set_image_axes
-        make_axes(ax, images.shape)
-        artist, *centres = self._draw_images(
-            images, is_table=is_table, cmap=cmap, vmin=vmin, vmax=vmax
-        )
-        self.colorbar_ = None
-        if any(exceeds) or is_table:
-            label = "value"
-            if any(exceeds):
-                label += f"\n({low:.2g} to {high:.2g})"
-            extend = {
-                (True, True): "both",
-                (True, False): "min",
-                (False, True): "max",
-                (False, False): "neither",
-            }[exceeds]
-            label = label.replace("-", "\N{MINUS SIGN}")
-            self._add_colorbar(artist, label, extend, images.shape[-1], is_table)
-        return centres
-
-    def _plot_table(self, ax, inputs, blocks, labels, cmap):
-        """Draw blocks of shape (n_samples, n_rows, n_features) on the inputs' scale."""
-        centres, _ = self._draw_images_on_scale_of(
-            inputs, ax, blocks[:, None], cmap or "viridis", is_table=True
-        )
-        self._label_table(centres, labels, blocks.shape[-1])
-
-    def _label_table(self, centres, labels, n_features):
-        """Name the rows of each block of a table, and its features."""
-        offsets = np.arange(len(labels)) - (len(labels) - 1) / 2
-        rows = np.add.outer(centres, offsets).ravel()
-        self.ax_.set_yticks(rows, list(labels) * len(centres), fontsize="small")
-        names = self.feature_names
-        names = range(n_features) if names is None else names
-        self.ax_.set_xticks(
-            *_thinned(range(n_features), names, 40), rotation=90, fontsize="small"
-        )
-
-    def _add_colorbar(self, artist, label, extend, width, is_table):
-        """Add a colour bar to images, or to a table, of that width."""
-        # Beside the images, and as tall as they are: they may leave some of the place
-        # free that their axes were given.
-        _, right, *_ = artist.get_extent()
-        width = width / (40 if is_table else 4)
-        place = (right + width / 2, 0, width, 1)
-        bar = self.ax_.inset_axes(place, transform=self.ax_.get_xaxis_transform())
-        self.colorbar_ = self.figure_.colorbar(
-            artist, cax=bar, label=label, extend=extend
-        )
-
-
-class _LineDisplay(_Display):
-    def _draw_line(self, x, y, kwargs):
-        """Draw a line, or a point if there is but one."""
-        defaults = {"label": self.name, "marker": "o" if len(x) == 1 else None}
-        (self.line_,) = self.ax_.plot(x, y, **defaults | kwargs)
-
-    def _name_line(self):
-        # Matplotlib's names for lines without one begin with an underscore.
-        if not self.line_.get_label().startswith("_"):
-            self.ax_.legend()
-
-
-class TrainingCurveDisplay(_Display):
+class TrainingCurveDisplay(Display):
     """The objective by epoch, and its terms with their weights, which sum to it.
 
     Use `from_estimator` to create it.
@@ -429,7 +197,7 @@ class TrainingCurveDisplay(_Display):
         return self
 
 
-class ComponentsDisplay(_Display):
+class ComponentsDisplay(Display):
     """Filters of the first layer: as images, or as bars by feature.
 
     Use `from_estimator` to create it.
@@ -475,7 +243,7 @@ class ComponentsDisplay(_Display):
 
     @classmethod
     @validate_params(
-        _ESTIMATOR | {"image_shape": [tuple, list, None]},
+        ESTIMATOR | {"image_shape": [tuple, list, None]},
         prefer_skip_nested_validation=False,
     )
     def from_estimator(
@@ -511,20 +279,20 @@ class ComponentsDisplay(_Display):
         check_is_fitted(estimator)
         components = estimator.components_
         if indices is not None:
-            indices = _check_indices(indices, len(components))
+            indices = check_indices(indices, len(components))
         elif image_shape is None:
-            indices = _largest(np.linalg.norm(components, axis=1), 10)
+            indices = largest(np.linalg.norm(components, axis=1), 10)
         if indices is not None:
             components = components[indices]
         display = cls(
             components,
             image_shape=image_shape,
-            feature_names=_feature_names(estimator),
+            feature_names=feature_names(estimator),
             indices=indices,
         )
         return display.plot(ax, **kwargs)
 
-    @validate_params(_N_COLUMNS, prefer_skip_nested_validation=True)
+    @validate_params(N_COLUMNS, prefer_skip_nested_validation=True)
     def plot(self, ax=None, *, n_columns=None, cmap="RdBu_r"):
         """Draw the filters, all on one scale.
 
@@ -548,14 +316,14 @@ class ComponentsDisplay(_Display):
         if self.image_shape is None:
             self._plot_bars(ax)
             return self
-        images = _as_images(self.components, self.image_shape)
+        images = as_images(self.components, self.image_shape)
         n_images, height, width = images.shape
         # Numbers stand in transparent rows on top of the images.
         margin = 0 if self.indices is None else -(-max(height, width) // 4)
         images = np.concatenate(
             [np.full((n_images, margin, width), np.nan), images], axis=1
         )
-        grid = _in_rows(images, n_columns or int(np.ceil(np.sqrt(n_images))))
+        grid = in_rows(images, n_columns or int(np.ceil(np.sqrt(n_images))))
         self._set_image_axes(ax, grid.shape)
         centres = self._draw_signed_images(grid, cmap, "weight")
         if self.indices is not None:
@@ -572,7 +340,7 @@ class ComponentsDisplay(_Display):
         n_components, n_features = self.components.shape
         sizes = np.abs(self.components)
         longest = sizes.max()
-        shown = _largest(sizes.max(axis=0), 30)
+        shown = largest(sizes.max(axis=0), 30)
         components, n_shown = self.components[:, shown], len(shown)
         names = self.feature_names
         names = shown if names is None else np.asarray(names)[shown]
@@ -600,7 +368,7 @@ class ComponentsDisplay(_Display):
             zorder=0,
         )
         indices = columns if self.indices is None else self.indices
-        self.ax_.set_xticks(*_thinned(columns, indices))
+        self.ax_.set_xticks(*thinned(columns, indices))
         self.ax_.set_yticks(range(n_shown), names)
         if n_shown < n_features:
             self.ax_.set_ylabel(
@@ -615,8 +383,10 @@ class ComponentsDisplay(_Display):
         self.ax_.spines[:].set_visible(False)
 
 
-class ReconstructionDisplay(_Display):
+class ReconstructionDisplay(Display):
     """Inputs above their reconstructions, as images or as rows of a table.
+
+    Of a denoising model, the samples without noise can be shown as a third row.
 
     Use `from_estimator` to create it.
 
@@ -626,6 +396,8 @@ class ReconstructionDisplay(_Display):
         The samples: images, or rows of a table.
     reconstructions : ndarray of the same shape
         Their reconstructions.
+    clean : ndarray of the same shape, default=None
+        What the inputs were before they were damaged.
     feature_names : array-like of shape (n_features,), default=None
         Names of the columns of a table; None numbers them from 0.
 
@@ -648,15 +420,24 @@ class ReconstructionDisplay(_Display):
     >>> display = ReconstructionDisplay.from_estimator(cae, X[:10], image_shape=(8, 8))
     """
 
-    def __init__(self, inputs, reconstructions, *, feature_names=None):
+    def __init__(self, inputs, reconstructions, clean=None, *, feature_names=None):
         self.inputs = inputs
         self.reconstructions = reconstructions
+        self.clean = clean
         self.feature_names = feature_names
 
     @classmethod
-    @validate_params(_ESTIMATOR | _SAMPLES, prefer_skip_nested_validation=False)
+    @validate_params(ESTIMATOR | SAMPLES, prefer_skip_nested_validation=False)
     def from_estimator(
-        cls, estimator, X, *, image_shape=None, max_samples=30, ax=None, **kwargs
+        cls,
+        estimator,
+        X,
+        *,
+        clean=None,
+        image_shape=None,
+        max_samples=30,
+        ax=None,
+        **kwargs,
     ):
         """Plot samples and what a fitted estimator makes of them.
 
@@ -666,6 +447,9 @@ class ReconstructionDisplay(_Display):
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The samples to show.
+        clean : {array-like, sparse matrix} of shape (n_samples, n_features), \
+                default=None
+            What the samples were before they were damaged, to be shown as well.
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws a table.
         max_samples : int, default=30
@@ -687,14 +471,23 @@ class ReconstructionDisplay(_Display):
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        X = _first_samples(X, max_samples)
+        X = first_samples(X, max_samples)
         field = score_field(estimator, X)
-        inputs = _as_dense(X, field.dtype)
-        images = (_as_images(rows, image_shape) for rows in (inputs, inputs + field))
-        display = cls(*images, feature_names=_feature_names(estimator))
+        inputs = as_dense(X, field.dtype)
+        rows = [inputs, inputs + field]
+        if clean is not None:
+            clean = as_dense(first_samples(clean, max_samples), field.dtype)
+            if clean.shape != inputs.shape:
+                raise ValueError(
+                    "clean must have as many samples and features as X. Got shapes "
+                    f"{clean.shape} and {inputs.shape} of what is shown."
+                )
+            rows.append(clean)
+        images = (as_images(part, image_shape) for part in rows)
+        display = cls(*images, feature_names=feature_names(estimator))
         return display.plot(ax, **kwargs)
 
-    @validate_params(_N_COLUMNS, prefer_skip_nested_validation=True)
+    @validate_params(N_COLUMNS, prefer_skip_nested_validation=True)
     def plot(self, ax=None, *, n_columns=None, cmap=None):
         """Draw the images or the table, on the scale of the inputs.
 
@@ -715,27 +508,33 @@ class ReconstructionDisplay(_Display):
         self : ReconstructionDisplay
         """
         labels = ["input", "reconstruction"]
+        parts = [self.inputs, self.reconstructions]
+        if self.clean is not None:
+            labels.append("clean")
+            parts.append(self.clean)
         if self.inputs.ndim == 2:
-            blocks = np.stack([self.inputs, self.reconstructions], axis=1)
+            blocks = np.stack(parts, axis=1)
             self._plot_table(ax, self.inputs, blocks, labels, cmap)
             return self
         n_samples, height, width = self.inputs.shape
-        gap = _gap(height, width)
+        gap = gap_between(height, width)
         n_columns = n_columns or max(1, 10 * height // max(height, width))
         # One tile for each sample: the input above the reconstruction.
         space = np.full((n_samples, gap, width), np.nan)
-        tiles = np.concatenate([self.inputs, space, self.reconstructions], axis=1)
-        tiles = _in_rows(tiles, n_columns)
+        stacked = [parts[0]]
+        for part in parts[1:]:
+            stacked += [space, part]
+        tiles = in_rows(np.concatenate(stacked, axis=1), n_columns)
         centres, _ = self._draw_images_on_scale_of(
             self.inputs, ax, tiles, cmap or "gray"
         )
-        offset = (height + gap) / 2
-        rows = np.ravel([centres - offset, centres + offset], order="F")
+        offsets = (height + gap) * (np.arange(len(parts)) - (len(parts) - 1) / 2)
+        rows = np.add.outer(centres, offsets).ravel()
         self.ax_.set_yticks(rows, labels * len(tiles))
         return self
 
 
-class SingularValueDisplay(_LineDisplay):
+class SingularValueDisplay(LineDisplay):
     """Spectrum of the encoder's Jacobian: mean and quantiles over samples.
 
     Use `from_estimator` to create it. To compare estimators, draw them on the same
@@ -865,7 +664,7 @@ class SingularValueDisplay(_LineDisplay):
         return self
 
 
-class ContractionRatioDisplay(_LineDisplay):
+class ContractionRatioDisplay(LineDisplay):
     """Contraction curve: how much the encoder contracts distances, by distance.
 
     Use `from_estimator` to create it. To compare estimators, draw them on the same
@@ -1007,7 +806,7 @@ def _bounded_walks(estimator, X, n_steps, random_state):
     They have the shape (n_walks, n_steps + 1, n_features).
     """
     X = estimator._validate_rows(X)
-    starts = _as_dense(X, X.dtype)
+    starts = as_dense(X, X.dtype)
     low, high = starts.min(), starts.max()
     seeds = check_random_state(random_state).randint(2**31 - 1, size=n_steps)
 
@@ -1035,7 +834,7 @@ def _bounded_walks(estimator, X, n_steps, random_state):
     return np.stack(list(states(starts, sigma)), axis=1)
 
 
-class SamplingDisplay(_Display):
+class SamplingDisplay(Display):
     """Random walks along the learned manifold, as images or as rows of a table.
 
     Use `from_estimator` to create it.
@@ -1084,8 +883,8 @@ class SamplingDisplay(_Display):
 
     @classmethod
     @validate_params(
-        _ESTIMATOR
-        | _SAMPLES
+        ESTIMATOR
+        | SAMPLES
         | {
             "n_steps": [Interval(Integral, 1, None, closed="left")],
             "every": [Interval(Integral, 1, None, closed="left")],
@@ -1153,7 +952,7 @@ class SamplingDisplay(_Display):
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        X = _first_samples(X, max_samples)
+        X = first_samples(X, max_samples)
         if sigma is None:
             path = _bounded_walks(estimator, X, n_steps, random_state)
         else:
@@ -1166,8 +965,8 @@ class SamplingDisplay(_Display):
                 random_state=random_state,
             )
         steps = np.append(np.arange(0, n_steps, every), n_steps)
-        paths = _as_images(path[:, steps], image_shape)
-        display = cls(paths, steps, feature_names=_feature_names(estimator))
+        paths = as_images(path[:, steps], image_shape)
+        display = cls(paths, steps, feature_names=feature_names(estimator))
         return display.plot(ax, **kwargs)
 
     def plot(self, ax=None, *, cmap=None):
@@ -1194,12 +993,12 @@ class SamplingDisplay(_Display):
         _, columns = self._draw_images_on_scale_of(
             starts, ax, self.paths, cmap or "gray"
         )
-        self.ax_.set_xticks(*_thinned(columns, self.steps))
+        self.ax_.set_xticks(*thinned(columns, self.steps))
         self.ax_.set_xlabel("step")
         return self
 
 
-class TangentDisplay(_Display):
+class TangentDisplay(Display):
     """Samples and the tangents of the learned manifold at them.
 
     They are images, or rows of a table. Use `from_estimator` to create it.
@@ -1243,7 +1042,7 @@ class TangentDisplay(_Display):
         self.feature_names = feature_names
 
     @classmethod
-    @validate_params(_ESTIMATOR | _SAMPLES, prefer_skip_nested_validation=False)
+    @validate_params(ESTIMATOR | SAMPLES, prefer_skip_nested_validation=False)
     def from_estimator(
         cls,
         estimator,
@@ -1286,13 +1085,13 @@ class TangentDisplay(_Display):
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        X = _first_samples(X, max_samples)
+        X = first_samples(X, max_samples)
         tangents = tangent_bases(estimator, X, n_components)
-        samples = _as_dense(X, tangents.dtype)
+        samples = as_dense(X, tangents.dtype)
         display = cls(
-            _as_images(samples, image_shape),
-            _as_images(tangents, image_shape),
-            feature_names=_feature_names(estimator),
+            as_images(samples, image_shape),
+            as_images(tangents, image_shape),
+            feature_names=feature_names(estimator),
         )
         return display.plot(ax, **kwargs)
 
@@ -1336,6 +1135,6 @@ class TangentDisplay(_Display):
         labels = ["sample", *range(1, n_components + 1)]
         # Where images are small, the word is wider than one: it ends where that does.
         columns[0] += (self.samples.shape[2] - 1) / 2
-        self.ax_.set_xticks(*_thinned(columns, labels))
+        self.ax_.set_xticks(*thinned(columns, labels))
         self.ax_.get_xticklabels()[0].set_horizontalalignment("right")
         return self
