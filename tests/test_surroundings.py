@@ -90,7 +90,9 @@ def results(X):
         model.set_params(early_stopping=False).partial_fit(X)
         arrays += [model.loss_curve_, *answers(model, X)]
         arrays += [geometry.singular_values(model, X), geometry.score_field(model, X)]
-        arrays += [sampling.sample(model, X[:2], n_steps=3, sigma=0.1, random_state=0)]
+        arrays += [
+            sampling.sample(model, X[:20], n_steps=1, sigma=0.01, random_state=0)
+        ]
     model = clone(CLASSIFIER).fit(X, classes(X))
     return [*arrays, model.loss_curve_, *model.coefs_, *answers(model, X)]
 
