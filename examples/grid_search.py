@@ -4,6 +4,8 @@ Tuning the contraction
 
 ``lam`` and ``n_hidden`` are the parameters that matter. A grid search over a whole
 pipeline finds them, in two processes, with the classifier's accuracy as the score.
+``search.set_callbacks(ProgressBar(max_propagation_depth=None))`` would show each
+candidate's fits, and their epochs, as they run.
 """
 
 import matplotlib.pyplot as plt

@@ -1,11 +1,10 @@
 """
-Outliers by reconstruction
-==========================
+Outliers
+========
 
-An autoencoder reconstructs best what is like its training data, so that
-`score_samples`, minus the reconstruction loss, tells outliers from inliers. Here the
-inliers are held-out digits; the outliers are the same digits, damaged in one of four
-ways, or a digit that the training data lack.
+`~skcae.ContractiveAutoencoderDetector` tells samples that are unlike those it was
+fitted to. Here it knows the digits but for the nines, and is shown digits that are
+damaged in one of four ways, and nines.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +16,8 @@ from sklearn.metrics import RocCurveDisplay, roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import LocalOutlierFactor
 
-from skcae import ContractiveAutoencoderTransformer
+from skcae import ContractiveAutoencoderDetector
+from skcae.displays import FeatureErrorDisplay, OutlierScoreDisplay
 
 SEEDS = range(3)
 UNSEEN = 9
@@ -44,7 +44,7 @@ def damaged(X, rng):
 
 
 class ReconstructingPCA(PCA):
-    """PCA, scored by its reconstruction too."""
+    """PCA, scored by its reconstruction."""
 
     def score_samples(self, X):
         return -((self.inverse_transform(self.transform(X)) - X) ** 2).sum(axis=1)
@@ -54,15 +54,13 @@ X, y = load_digits(return_X_y=True)
 X /= 16
 
 # %%
-# The second autoencoder is one without contraction. All models have their default
-# settings, but for PCA: all components, its default, would reconstruct everything, and
-# 85% of the variance is about what is best here.
+# All detectors have their default settings, but for PCA: all components, its default,
+# would reconstruct everything, and 85% of the variance is about what is best here.
 
 aucs = {}
 for seed in SEEDS:
     models = {
-        "contractive": ContractiveAutoencoderTransformer(random_state=seed),
-        "autoencoder": ContractiveAutoencoderTransformer(lam=0, random_state=seed),
+        "skcae": ContractiveAutoencoderDetector(random_state=seed),
         "PCA (85%)": ReconstructingPCA(n_components=0.85, random_state=seed),
         "IsolationForest": IsolationForest(random_state=seed),
         "LocalOutlierFactor": LocalOutlierFactor(novelty=True),
@@ -91,14 +89,6 @@ for kind, by_model in aucs.items():
     print(f"{kind:<21}" + "".join(means))
 
 # %%
-# No model is best at everything. LocalOutlierFactor, which looks at the nearest
-# training samples in place of a model of them, is better where whole strokes are
-# missing or out of place, and worse at noise.
-#
-# ``loss="cross_entropy"`` would not do here: even a perfect reconstruction costs the
-# entropy of its grey pixels, so that blank pixels score higher than the digits (the
-# area is 0.1).
-#
 # The curves of the last split for two kinds:
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
@@ -107,4 +97,19 @@ for ax, kind in zip(axes, kinds, strict=True):
     for name, (is_inlier, scores) in curves[kind].items():
         RocCurveDisplay.from_predictions(is_inlier, scores, name=name, ax=ax)
     ax.set(title=kind, xlabel="outliers accepted", ylabel="inliers accepted")
+
+# %%
+# The scores of the last split. Below the threshold is a tenth of the training samples,
+# as ``contamination=0.1`` says.
+
+detector = models["skcae"]
+patched = outliers["3 × 3 pixels of noise"]
+kinds = np.repeat(["digits", "3 × 3 pixels of noise"], [len(X_test), len(patched)])
+OutlierScoreDisplay.from_estimator(detector, np.vstack([X_test, patched]), kinds)
+
+# %%
+# Which pixels are to blame, of those with the lowest scores: the samples, and below
+# them the squared errors.
+
+FeatureErrorDisplay.from_estimator(detector, patched, image_shape=(8, 8))
 plt.show()

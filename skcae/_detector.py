@@ -29,7 +29,7 @@ _MOST_ROWS = 10_000
 _SIZE_OF_ERRORS = 0.5
 
 # Points nearer to each other than this, rounding that is, are the same.
-_SAME = 1e-4
+SAME = 1e-4
 
 
 class ContractiveAutoencoderDetector(OutlierMixin, StampedMixin, BaseEstimator):
@@ -216,8 +216,9 @@ class ContractiveAutoencoderDetector(OutlierMixin, StampedMixin, BaseEstimator):
             [size, size_of_error / _SIZE_OF_ERRORS], [n_hidden, error.shape[1]]
         )
         n_neighbors = min(self.n_neighbors, len(rows) - 1)
+        self._points_known = points / self._scale
         self._neighbors = LocalOutlierFactor(n_neighbors=n_neighbors, novelty=True)
-        self._neighbors.fit(points / self._scale)
+        self._neighbors.fit(self._points_known)
 
     def _points(self, rows):
         """Return the point of each row: its code and its error, scaled."""
@@ -234,7 +235,7 @@ class ContractiveAutoencoderDetector(OutlierMixin, StampedMixin, BaseEstimator):
         scores = self._neighbors.score_samples(points)
         # Rows of the training set aren't neighbours of themselves.
         distances, index = self._neighbors.kneighbors(points, n_neighbors=1)
-        known = distances[:, 0] <= _SAME
+        known = distances[:, 0] <= SAME
         scores[known] = self._neighbors.negative_outlier_factor_[index[known, 0]]
         return scores
 

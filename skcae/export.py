@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import ContractiveAutoencoderClassifier
+from ._detector import SAME, ContractiveAutoencoderDetector
 from ._transformer import ContractiveAutoencoderTransformer
 from .engine.modules import MODULE_TYPES, as_module, entries, nested
 
@@ -60,14 +61,16 @@ def register_onnx_converter():
     """Teach skl2onnx to convert the estimators of this package.
 
     After one call, ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` convert a
-    fitted `ContractiveAutoencoderTransformer` or `ContractiveAutoencoderClassifier`,
-    and pipelines that contain one. The ONNX model computes
-    `~ContractiveAutoencoderTransformer.transform`, or the classifier's ``predict`` and
-    ``predict_proba``, for any number of rows, in float32 whatever the type of its
-    input; its output is float64 if that is, and float32 otherwise. A classifier has
-    the labels and probabilities as outputs, and the options "zipmap", "nocl",
-    "output_class_labels" and "raw_scores" (for the decision function in place of the
-    probabilities), like scikit-learn's classifiers in skl2onnx.
+    fitted `ContractiveAutoencoderTransformer`, `ContractiveAutoencoderClassifier` or
+    `ContractiveAutoencoderDetector`, and pipelines that contain one. The ONNX model
+    computes `~ContractiveAutoencoderTransformer.transform`, or the classifier's
+    ``predict`` and ``predict_proba``, for any number of rows, in float32 whatever the
+    type of its input; its output is float64 if that is, and float32 otherwise.
+
+    A classifier has the labels and probabilities as outputs, and the options "zipmap",
+    "nocl", "output_class_labels" and "raw_scores" (for the decision function in place
+    of the probabilities), like scikit-learn's classifiers in skl2onnx. A detector has
+    the outputs "label" and "scores", its ``predict`` and ``decision_function``.
 
     Raises
     ------
@@ -113,6 +116,12 @@ def register_onnx_converter():
         _infer_classifier_shapes,
         _convert_classifier,
         options=_CLASSIFIER_OPTIONS,
+    )
+    register(
+        ContractiveAutoencoderDetector,
+        f"Skcae{ContractiveAutoencoderDetector.__name__}",
+        _infer_detector_shapes,
+        _convert_detector,
     )
 
 
@@ -434,8 +443,11 @@ def _infer_classifier_shapes(operator):
     operator.outputs[1].type = float_type([n_rows, len(labels)])
 
 
-def _adder(scope, container):
-    """Return the function that adds a node to the container; see above."""
+def _adder(scope, container, dtype=np.float32):
+    """Return the function that adds a node to the container; see above.
+
+    ``dtype`` is that of all floating-point constants.
+    """
     from onnx import TensorProto, numpy_helper
 
     def name_of(value):
@@ -448,7 +460,7 @@ def _adder(scope, container):
             container.add_initializer(name, TensorProto.STRING, value.shape, strings)
             return name
         if value.dtype.kind == "f":
-            value = value.astype(np.float32)
+            value = value.astype(dtype)
         container.add_initializer(name, None, None, numpy_helper.from_array(value))
         return name
 
@@ -466,14 +478,18 @@ def _adder(scope, container):
     return add
 
 
-def _add_layers(add, operator):
-    """Add all layers; return the name of the last one's output."""
+def _add_input(add, operator):
+    """Add the operator's input as one matrix of float32; return its name."""
     from onnx import TensorProto
 
     # The columns of a table may come as one input each.
     inputs = [add("Cast", x.full_name, to=TensorProto.FLOAT) for x in operator.inputs]
-    h = add("Concat", *inputs, axis=1)
-    for coef, intercept, activation in _layers(operator.raw_operator):
+    return add("Concat", *inputs, axis=1)
+
+
+def _add_layers(add, model, h):
+    """Add all layers of a model; return the name of the last one's output."""
+    for coef, intercept, activation in _layers(model):
         a = add("Gemm", h, coef, intercept)
         h = _ONNX_ACTIVATIONS[activation](add, a)
     return h
@@ -490,7 +506,8 @@ def _convert(scope, operator, container):
     """Add the operator's nodes to the container: a converter of skl2onnx."""
     add = _adder(scope, container)
     (output,) = operator.outputs
-    _add_output(add, _add_layers(add, operator), output)
+    x = _add_input(add, operator)
+    _add_output(add, _add_layers(add, operator.raw_operator, x), output)
 
 
 def _convert_classifier(scope, operator, container):
@@ -498,7 +515,7 @@ def _convert_classifier(scope, operator, container):
     add = _adder(scope, container)
     label, probabilities = operator.outputs
     options = container.get_options(operator.raw_operator, {"raw_scores": False})
-    z = _add_layers(add, operator)
+    z = _add_layers(add, operator.raw_operator, _add_input(add, operator))
     number = add("ArgMax", z, axis=1, keepdims=0)
     labels = _labels(scope, operator.raw_operator)
     add("Gather", labels, number, axis=0, output=label.full_name)
@@ -507,3 +524,80 @@ def _convert_classifier(scope, operator, container):
     elif labels.shape == (2,):  # Minus and plus the decision function.
         z = add("MatMul", z, np.array([[1.0, -1.0], [-1.0, 1.0]]))
     _add_output(add, z, probabilities)
+
+
+def _infer_detector_shapes(operator):
+    """Set the types of the outputs of a detector: labels and decision function."""
+    from skl2onnx.common.data_types import Int64TensorType
+
+    check_is_fitted(operator.raw_operator)
+    n_rows = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].type = Int64TensorType([n_rows])
+    operator.outputs[1].type = _float_type(operator)([n_rows, 1])
+
+
+def _convert_detector(scope, operator, container):
+    """The same for a detector."""
+    from onnx import TensorProto
+
+    detector = operator.raw_operator
+    add = _adder(scope, container)
+    label, scores = operator.outputs
+    x = _add_input(add, operator)
+    h = _add_layers(add, detector.transformer_, x)
+    error = add("Sub", x, _add_layers(add, _Decoder(detector.transformer_), h))
+    if detector._directions is not None:
+        error = add("MatMul", error, detector._directions)
+    # Distances take differences of large terms.
+    add = _adder(scope, container, np.float64)
+    points = add("Concat", h, error, axis=1)
+    points = add("Div", add("Cast", points, to=TensorProto.DOUBLE), detector._scale)
+    neighbors = detector._neighbors
+    known = detector._points_known
+    products = add("MatMul", points, -2 * known.T)
+    # Sums are products with ones: operators for sums differ between opsets.
+    ones = np.ones((known.shape[1], 1))
+    squares = add("MatMul", add("Mul", points, points), ones)
+    distances = add("Add", add("Add", products, squares), np.square(known).sum(axis=1))
+    distances = add("Sqrt", add("Max", distances, np.zeros(())))
+    n_neighbors = np.array([neighbors.n_neighbors_])
+    index = scope.get_unique_variable_name("index")
+    nearest = scope.get_unique_variable_name("nearest")
+    inputs = [add("Identity", distances), add("Identity", n_neighbors)]
+    container.add_node(
+        "TopK",
+        inputs,
+        [nearest, index],
+        name=scope.get_unique_operator_name("TopK"),
+        op_version=11,
+        axis=1,
+        largest=0,
+        sorted=1,
+    )
+    # The local outlier factor, with the reachability distances of the known points.
+    to_last, density = _densities(neighbors)
+    reach = add("Max", nearest, add("Gather", to_last, index, axis=0))
+    parts = np.full(neighbors.n_neighbors_, 1 / neighbors.n_neighbors_)
+    mean = add("MatMul", reach, parts)
+    around = add("MatMul", add("Gather", density, index, axis=0), parts)
+    factor = add("Mul", around, add("Add", mean, np.array(_TINY)))
+    first, first_index = (
+        add("Gather", value, np.array(0), axis=1) for value in (nearest, index)
+    )
+    own = add("Gather", -neighbors.negative_outlier_factor_, first_index, axis=0)
+    factor = add("Where", add("Less", first, np.array(SAME)), own, factor)
+    decision = add("Sub", np.array(-detector.offset_), factor)
+    is_outlier = add("Less", decision, np.zeros(()))
+    add("Where", is_outlier, np.array(-1), np.array(1), output=label.full_name)
+    _add_output(add, add("Reshape", decision, np.array([-1, 1])), scores)
+
+
+# What scikit-learn adds to mean distances, lest they be 0.
+_TINY = 1e-10
+
+
+def _densities(neighbors):
+    """Return each known point's distance to its last neighbour, and its density."""
+    distances, index = neighbors.kneighbors()
+    to_last = distances[:, -1]
+    return to_last, 1 / (np.maximum(distances, to_last[index]).mean(axis=1) + _TINY)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -25,8 +26,9 @@ IGNORED = {
 
 def _public_modules():
     """All modules without an underscore in their name, the engine left out."""
-    paths = Path(skcae.__file__).parent.glob("[!_]*.py")
-    return ["skcae", *sorted(f"skcae.{path.stem}" for path in paths)]
+    names = {module.name for module in pkgutil.iter_modules(skcae.__path__)}
+    names = {name for name in names if not name.startswith("_")} - {"engine"}
+    return ["skcae", *sorted(f"skcae.{name}" for name in names)]
 
 
 def _public():
@@ -83,6 +85,7 @@ def test_documented_defaults_are_the_real_ones(name):
     "estimator",
     [
         skcae.ContractiveAutoencoderClassifier,
+        skcae.ContractiveAutoencoderDetector,
         skcae.ContractiveAutoencoderTransformer,
     ],
 )

@@ -14,7 +14,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderTransformer
+from skcae import (
+    ContractiveAutoencoderClassifier,
+    ContractiveAutoencoderDetector,
+    ContractiveAutoencoderTransformer,
+)
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.network import Architecture
 from skcae.export import _ONNX_ACTIVATIONS, decoder_to_onnx, register_onnx_converter
@@ -340,6 +344,27 @@ def test_scores_of_a_classifier(n_classes, X):
     assert_same(scores, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_extra", [0, 300])
+def test_fitted_detector_in_a_pipeline(n_extra, dtype, digits):
+    X = digits[0].astype(dtype) * 16
+    if n_extra:  # errors are projected
+        X = np.hstack([X, X[:, :1] * np.ones(n_extra, dtype)])
+    model = make_pipeline(
+        MinMaxScaler(),
+        ContractiveAutoencoderDetector(
+            ContractiveAutoencoderTransformer(8, tol=0.1), random_state=0
+        ),
+    ).fit(X[:200])
+    converted = skl2onnx.to_onnx(model, X[:1])
+    labels, scores = run(converted, X[:400])
+    decision = model.decision_function(X[:400])
+    np.testing.assert_allclose(scores[:, 0], decision, atol=1e-3)
+    assert scores.dtype == dtype
+    certain = np.abs(decision) > 1e-3
+    np.testing.assert_array_equal(labels[certain], model.predict(X[:400])[certain])
+
+
 @pytest.mark.parametrize("classes", [[0.5, 1.5], np.array(["a", 1], dtype=object)])
 def test_labels_without_an_onnx_form(classes, X):
     with pytest.raises(ValueError, match="integers or strings"):
@@ -373,6 +398,8 @@ def test_unfitted(X):
         skl2onnx.to_onnx(
             ContractiveAutoencoderClassifier(), X[:1], options={"zipmap": False}
         )
+    with pytest.raises(NotFittedError):
+        skl2onnx.to_onnx(ContractiveAutoencoderDetector(), X[:1])
     with pytest.raises(NotFittedError):
         decoder_to_onnx(ContractiveAutoencoderTransformer())
 

@@ -26,6 +26,7 @@ class CodeDisplay(Display):
     Parameters
     ----------
     points : ndarray of shape (n_samples, 2)
+        The codes.
     values : ndarray of shape (n_samples,), default=None
         Labels or numbers that the points are coloured by.
     axis_labels : tuple of str, default=("", "")
@@ -179,6 +180,7 @@ class RobustnessDisplay(Display):
     scores : dict of ndarray of shape (n_levels, n_repeats)
         Scores by the estimators' names.
     score_name : str, default="score"
+        Label of the scores' axis.
 
     Attributes
     ----------
@@ -249,7 +251,7 @@ class RobustnessDisplay(Display):
             Samples that none of them has seen.
         y : array-like of shape (n_samples,), default=None
             Their labels or targets.
-        levels : array-like of shape (n_levels,), default=(0, 0.25, ..., 1.5)
+        levels : array-like, default=(0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)
             Standard deviations of the noise, in [0, inf), in units of the root of the
             mean variance of the features of X.
         scorer : callable, default=None
