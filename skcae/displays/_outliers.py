@@ -30,7 +30,8 @@ class OutlierScoreDisplay(Display):
     Parameters
     ----------
     scores : ndarray of shape (n_samples,)
-        What `score_samples` returned: the lower, the more of an outlier.
+        What the detector's ``score_samples`` returned: the lower, the more of an
+        outlier.
     offset : float
         The threshold.
     labels : ndarray of shape (n_samples,), default=None
@@ -151,7 +152,8 @@ class FeatureErrorDisplay(Display):
     Parameters
     ----------
     errors : ndarray of shape (n_samples, height, width) or (n_samples, n_features)
-        What `feature_errors` returned, as images or as rows of a table.
+        What the detector's ``feature_errors`` returned, as images or as rows of a
+        table.
     inputs : ndarray of the same shape, default=None
         The samples, which are shown above the errors if these are images.
     feature_names : array-like of shape (n_features,), default=None
