@@ -378,7 +378,7 @@ NOTHING_LEARNT = r"explains \d\.\d% of the varia(nce|tion).*: the features keep 
 )
 def test_a_model_that_keeps_nothing_says_why(parameters, advice, cure, X, make):
     model = make(tol=1e-2, n_iter_no_change=2, **parameters)
-    with pytest.warns(UserWarning, match=f"{NOTHING_LEARNT}.* order, {advice}"):
+    with pytest.warns(UserWarning, match=f"{NOTHING_LEARNT}.* order: {advice}"):
         model.fit(X)
     model.set_params(**cure).fit(X)  # A warning would be an error.
 
@@ -400,7 +400,7 @@ def test_what_rounding_takes_is_told(corruption, X, make):
     seconds = 1.7e9 + 60 * X  # float32 keeps multiples of 128 of such numbers
     model = make(max_iter=2, corruption=corruption)
     message = (
-        r"precision='float32' .* takes 100% of its variance.* Scale X, with {}, or use "
+        r"precision='float32' .* loses 100% of its variance.* Scale X, with {}, or use "
         r"precision='float64'"
     )
     for fit in (model.fit, clone(model).partial_fit):
