@@ -783,7 +783,7 @@ class ContractiveAutoencoderTransformer(
             and (values := beyond_unit_interval(rows))
         ):
             warnings.warn(
-                "The reconstruction has no values beyond [0, 1], the range of "
+                "The reconstruction explains nothing beyond [0, 1], the range of "
                 f"output_activation='sigmoid'. Got X with values {values}; scale X, "
                 f"with {unit_scaler(rows)} say, or use output_activation='identity'."
             )
