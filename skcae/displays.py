@@ -1,7 +1,7 @@
-"""Figures of a fitted contractive autoencoder, after scikit-learn's displays.
+"""Figures of a fitted contractive autoencoder, in the style of scikit-learn's displays.
 
-``from_estimator`` computes and draws; the constructor only stores arrays, which
-``plot`` can draw again, elsewhere or otherwise.
+``from_estimator`` computes and draws. The constructor only stores arrays. ``plot`` can
+draw them again, on other axes or with other options.
 """
 
 from numbers import Integral, Real
@@ -37,19 +37,20 @@ _SAMPLES = {
     "max_samples": [Interval(Integral, 1, None, closed="left"), None],
 }
 
-# Parameters that multiply a term of the objective, by the term's name in ``history_``.
+# The parameter that multiplies a term of the objective, by the term's name in
+# ``history_``.
 _WEIGHTS = {name: penalty.weight for name, penalty in PENALTIES.items()}
 _WEIGHTS["tangent"] = "tangent_weight"  # of a classifier
 
 
 def _weight(estimator, name):
-    """Return the weight of a term, of which "auto" is a rule, as a number."""
+    """Return the weight of a term as a number, with "auto" resolved."""
     value = getattr(estimator, name)
     return getattr(estimator, f"{name}_") if value == "auto" else value
 
 
 def _as_images(X, image_shape):
-    """Return the rows of X as images: its last axis becomes two. None leaves them."""
+    """Reshape the last axis of X to ``image_shape``, unless that is None."""
     if image_shape is None:
         return X
     are_sizes = all(isinstance(n, Integral) and n >= 1 for n in image_shape)
@@ -63,23 +64,23 @@ def _as_images(X, image_shape):
 
 
 def _first_samples(X, n):
-    """Return the first n rows of whatever an estimator accepts; None is all."""
+    """Return the first n rows of anything an estimator accepts; None means all rows."""
     if n is None:
         return X
-    if hasattr(X, "tocsr"):  # Some sparse formats have no slices.
+    if hasattr(X, "tocsr"):  # Some sparse formats don't support slices.
         return X.tocsr()[:n]
-    # Of anything else, the estimator says why it isn't data.
+    # If X isn't two-dimensional, the estimator will raise an error that says so.
     return _safe_indexing(X, slice(0, n)) if np.ndim(X) == 2 else X
 
 
 def _feature_names(estimator):
-    """Return the names of an estimator's features, made up where it knows none."""
+    """Return the names of an estimator's features; without names, x0, x1, ..."""
     made_up = [f"x{i}" for i in range(estimator.n_features_in_)]
     return getattr(estimator, "feature_names_in_", made_up)
 
 
 def _as_dense(X, dtype):
-    """Return rows that the estimator has accepted as an array, to show them."""
+    """Return rows that the estimator has validated as a dense array, to show them."""
     return np.asarray(dense(as_array(X)), dtype=dtype)
 
 
@@ -89,7 +90,7 @@ def _largest(values, n):
 
 
 def _check_indices(indices, n_units):
-    """Return the numbers of the hidden units that the indices select."""
+    """Return the numbers of the hidden units that ``indices`` selects."""
     try:
         selected = indices if isinstance(indices, slice) else np.asarray(indices)
         numbers = np.arange(n_units)[selected]
@@ -105,7 +106,7 @@ def _check_indices(indices, n_units):
 
 
 def _in_rows(images, n_columns):
-    """Return images in rows of at most n_columns; transparent ones fill the last."""
+    """Arrange images in rows of n_columns; transparent images fill the last row."""
     n_columns = min(n_columns, len(images))
     n_rows = -(-len(images) // n_columns)
     grid = np.full((n_rows * n_columns, *images.shape[1:]), np.nan)
@@ -135,7 +136,7 @@ class _Display:
         self.figure_ = ax.figure
 
     def _count_along_x(self):
-        """Put ticks at whole numbers from 1 only, at one of them if need be."""
+        """Put ticks only at whole numbers from 1 on, and at least one tick."""
         from matplotlib.ticker import MaxNLocator
 
         self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -146,13 +147,13 @@ class _Display:
         n_rows, n_columns, height, width = shape
         gap = _gap(height, width)
         pixels = np.array([n_columns * (width + gap), n_rows * (height + gap)])
-        # Inches of a pixel: all images fit on a page, unless they are so many that
-        # neither they nor their labels could be made out.
+        # The size of a pixel in inches. All images fit on a page, unless there are so
+        # many that the images and their labels would be illegible.
         limits = sorted([0.3 / min(height, width), 0.8 / max(height, width)])
         size = np.clip(8 / pixels.max(), *limits)
         figsize = np.maximum(pixels * size + (2, 0.8), (3.5, 1.8))
-        # Where the shape of axes is fixed, "constrained" may cut off what is left of
-        # them.
+        # If axes have a fixed aspect, "constrained" may cut off their labels on the
+        # left.
         self._set_axes(ax, figsize, "compressed")
 
     def _set_table_axes(self, ax, shape):
@@ -169,7 +170,7 @@ class _Display:
         Returns the artist, and the centres of the rows and of the columns.
         """
         n_rows, n_columns, height, width = images.shape
-        # One image of all of them: drawn at once, on whatever axes the user has.
+        # All images are tiles of one large image, so that any axes can show them.
         gap = 1 if is_table else _gap(height, width)
         tiles = np.full((n_rows, height + gap, n_columns, width + gap), np.nan)
         tiles[:, :height, :, :width] = images.transpose(0, 2, 1, 3)
@@ -194,7 +195,7 @@ class _Display:
 
     def _draw_signed_images(self, images, cmap, label, *, is_table=False):
         """Draw images on a scale symmetric about zero, with a colour bar."""
-        # A few large entries would leave the others pale.
+        # The scale ignores the largest 1% of entries; otherwise most would look pale.
         limit = np.nanquantile(np.abs(images), 0.99)
         artist, *centres = self._draw_images(
             images, is_table=is_table, cmap=cmap, vmin=-limit, vmax=limit
@@ -203,13 +204,13 @@ class _Display:
         return centres
 
     def _draw_images_on_scale_of(self, inputs, ax, images, cmap, *, is_table=False):
-        """Make axes, draw images on the scale of the inputs, say if they exceed it.
+        """Make axes and draw images on the scale of the inputs.
 
-        A table has a colour bar in any case.
+        There is a colour bar if values exceed that scale, and always for a table.
         """
         vmin, vmax = inputs.min(), inputs.max()
         low, high = np.nanmin(images), np.nanmax(images)
-        # Less than one of 256 shades isn't seen.
+        # A difference of less than one of 256 shades isn't visible.
         shade = (vmax - vmin) / 256
         exceeds = (low < vmin - shade, high > vmax + shade)
         make_axes = self._set_table_axes if is_table else self._set_image_axes
@@ -251,9 +252,9 @@ class _Display:
         )
 
     def _add_colorbar(self, artist, label, extend, width, is_table):
-        """Add a colour bar to images, or to a table, of that width."""
-        # Beside the images, and as tall as they are: they may leave some of the place
-        # free that their axes were given.
+        """Add a colour bar to images, or to a table, whose tiles have this width."""
+        # The colour bar is placed relative to the images, since these may not fill
+        # their axes.
         _, right, *_ = artist.get_extent()
         width = width / (40 if is_table else 4)
         place = (right + width / 2, 0, width, 1)
@@ -265,29 +266,28 @@ class _Display:
 
 class _LineDisplay(_Display):
     def _draw_line(self, x, y, kwargs):
-        """Draw a line, or a point if there is but one."""
+        """Draw a line, or a marker if there is only one point."""
         defaults = {"label": self.name, "marker": "o" if len(x) == 1 else None}
         (self.line_,) = self.ax_.plot(x, y, **defaults | kwargs)
 
     def _name_line(self):
-        # Matplotlib's names for lines without one begin with an underscore.
+        # Matplotlib's default labels begin with an underscore.
         if not self.line_.get_label().startswith("_"):
             self.ax_.legend()
 
 
 class TrainingCurveDisplay(_Display):
-    """The objective by epoch, and its terms with their weights, which sum to it.
+    """The objective by epoch, and its weighted terms, which sum to it.
 
     Use `from_estimator` to create it.
 
     Parameters
     ----------
     curves : dict of ndarray of shape (n_epochs,)
-        Curves by label. The first of those of `from_estimator` is the "objective". Its
-        terms follow: those in ``history_``, times the parameter that is their weight,
-        as in "lam · contraction", and "weight decay" where ``alpha > 0``. The last ones
-        are those of held-out samples, where there are such; their labels end in "held
-        out".
+        Curves by label. `from_estimator` gives the "objective" first. Its terms follow:
+        those in ``history_``, multiplied by their weights, such as "lam · contraction",
+        and "weight decay" if ``alpha > 0``. The last curve is that of held-out samples,
+        if there are any; its label ends in "held out".
 
     Attributes
     ----------
@@ -329,8 +329,8 @@ class TrainingCurveDisplay(_Display):
         ----------
         estimator : ContractiveAutoencoderTransformer or \
                 ContractiveAutoencoderClassifier
-            A fitted estimator. Of a classifier it is the fine-tuning; the pretraining
-            is that of its ``transformer_``.
+            A fitted estimator. The curves of a classifier are those of fine-tuning; its
+            ``transformer_`` has those of pretraining.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
 
@@ -341,8 +341,8 @@ class TrainingCurveDisplay(_Display):
         Raises
         ------
         ValueError
-            If the estimator wasn't trained as a whole: what `skcae.stacking.stack`
-            returns has no curves, the transformers that it stacked have.
+            If the estimator wasn't trained for an epoch: the result of
+            `skcae.stacking.stack` has no curves, but the stacked transformers have.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
@@ -365,11 +365,11 @@ class TrainingCurveDisplay(_Display):
             terms[label] = values
         curves = {"objective": estimator.loss_curve_, **terms}
         if estimator.alpha > 0:
-            # NaN is a term of a later call only.
+            # A term is NaN in epochs that didn't compute it.
             known = np.nansum(list(terms.values()), axis=0)
             curves["weight decay"] = estimator.loss_curve_ - known
         if held_out is not None:
-            # That of a classifier is of the cross-entropy alone.
+            # The validation loss of a classifier is the cross-entropy alone.
             whole = isinstance(estimator, ContractiveAutoencoderTransformer)
             curves[f"{'objective' if whole else 'cross-entropy'}, held out"] = held_out
         return cls(curves).plot(ax)
@@ -394,7 +394,7 @@ class TrainingCurveDisplay(_Display):
         n_terms = 0
         for label, values in self.curves.items():
             if label == "objective":
-                # Wide and light: without a penalty it lies under the loss.
+                # Without a penalty, the curve of the loss lies on top of this one.
                 style = {"color": rcParams["text.color"], "linewidth": 3, "alpha": 0.4}
             elif label.endswith("held out"):
                 style = {"color": rcParams["text.color"], "linestyle": "--"}
@@ -402,7 +402,7 @@ class TrainingCurveDisplay(_Display):
                 style = {"color": f"C{n_terms}"}
                 n_terms += 1
             values = np.asarray(values)
-            if (values > 0).any():  # There is no other place on a logarithmic scale.
+            if (values > 0).any():  # A logarithmic scale has only positive values.
                 epochs = np.arange(1, len(values) + 1)
                 marker = "o" if len(values) == 1 else None
                 self.lines_ += self.ax_.plot(
@@ -415,10 +415,10 @@ class TrainingCurveDisplay(_Display):
         self.ax_.yaxis.set_major_formatter("{x:g}")
         lowest, highest = self.ax_.dataLim.minposy, self.ax_.dataLim.ymax
         if highest < 1000 * lowest:
-            # Numbers at 1, 2, 5, 10, ...: powers of ten alone would be too few.
+            # Numbers at 1, 2, 5, 10, ..., since there are few powers of ten.
             self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
             self.ax_.yaxis.set_minor_formatter("{x:g}")
-        # Above the axes it hides no curve, and layouts leave room for it.
+        # Above the axes, the legend hides no curve, and layouts leave room for it.
         self.ax_.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
@@ -430,7 +430,7 @@ class TrainingCurveDisplay(_Display):
 
 
 class ComponentsDisplay(_Display):
-    """Filters of the first layer: as images, or as bars by feature.
+    """Filters of the first layer, as images or as bars for the features.
 
     Use `from_estimator` to create it.
 
@@ -443,8 +443,8 @@ class ComponentsDisplay(_Display):
     feature_names : array-like of shape (n_features,), default=None
         Names of the bars.
     indices : array-like of shape (n_components,), default=None
-        Which hidden units the filters belong to, as labels; None numbers bars from 0
-        and leaves images without.
+        Numbers of the hidden units, as labels of the filters. None numbers bars from 0,
+        and doesn't label images.
 
     Attributes
     ----------
@@ -490,8 +490,8 @@ class ComponentsDisplay(_Display):
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws bars.
         indices : array-like of int or bool, or slice, default=None
-            Hidden units to show: their numbers, a mask or a slice. None shows all as
-            images, and as bars the ten whose filters have the largest norms.
+            Hidden units to show: their numbers, a mask or a slice. None shows all units
+            as images, but only the ten whose filters have the largest norms as bars.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         **kwargs
@@ -528,7 +528,8 @@ class ComponentsDisplay(_Display):
     def plot(self, ax=None, *, n_columns=None, cmap="RdBu_r"):
         """Draw the filters, all on one scale.
 
-        Of more than 30 features, only the 30 with the largest weights get bars.
+        If there are more than 30 features, only the 30 with the largest weights get
+        bars.
 
         Parameters
         ----------
@@ -536,7 +537,7 @@ class ComponentsDisplay(_Display):
             Axes to draw on. None makes a figure.
         n_columns : int, default=None
             Number of images in a row, in [1, inf); None makes about as many rows as
-            columns. Bars have no use for it.
+            columns. Bars ignore it.
         cmap : str or matplotlib Colormap, default="RdBu_r"
             Diverging colormap of the images. Bars are red where the weight is positive
             and blue where it is negative.
@@ -550,7 +551,7 @@ class ComponentsDisplay(_Display):
             return self
         images = _as_images(self.components, self.image_shape)
         n_images, height, width = images.shape
-        # Numbers stand in transparent rows on top of the images.
+        # The numbers are drawn in transparent rows above the images.
         margin = 0 if self.indices is None else -(-max(height, width) // 4)
         images = np.concatenate(
             [np.full((n_images, margin, width), np.nan), images], axis=1
@@ -579,11 +580,11 @@ class ComponentsDisplay(_Display):
         self._set_axes(ax, (min(0.5 * n_components + 3, 10), 0.2 * n_shown + 1.5))
         from matplotlib.collections import PolyCollection
 
-        # Every unit has a column of its own; the longest bar fills half of one.
+        # Every unit has a column. The longest bar fills nearly half of it.
         x, y = np.indices(components.shape)
         end = x + 0.45 * components / (longest or 1)
         corners = [[x, y - 0.4], [end, y - 0.4], [end, y + 0.4], [x, y + 0.4]]
-        # One artist for all bars: there may be thousands.
+        # One artist draws all bars, as there may be thousands.
         bars = PolyCollection(
             np.reshape(corners, (4, 2, -1)).transpose(2, 0, 1),
             facecolors=np.where(components > 0, "C3", "C0").ravel(),
@@ -632,7 +633,7 @@ class ReconstructionDisplay(_Display):
     Attributes
     ----------
     colorbar_ : matplotlib Colorbar or None
-        The scale, if values lie outside or these are rows of a table.
+        The scale. None for images whose values all lie within the scale.
     ax_ : matplotlib Axes
         Axes with the images or the table.
     figure_ : matplotlib Figure
@@ -658,7 +659,7 @@ class ReconstructionDisplay(_Display):
     def from_estimator(
         cls, estimator, X, *, image_shape=None, max_samples=30, ax=None, **kwargs
     ):
-        """Plot samples and what a fitted estimator makes of them.
+        """Plot samples and their reconstructions by a fitted estimator.
 
         Parameters
         ----------
@@ -698,15 +699,15 @@ class ReconstructionDisplay(_Display):
     def plot(self, ax=None, *, n_columns=None, cmap=None):
         """Draw the images or the table, on the scale of the inputs.
 
-        Values beyond that have the colours of its ends; there is a colour bar then.
+        Values beyond the scale have the colours of its ends, and a colour bar is added.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         n_columns : int, default=None
-            Number of images in a row, in [1, inf); None takes ten, or
-            fewer wide ones. A table has no use for it.
+            Number of images in a row, in [1, inf). None means ten, or fewer if images
+            are wide. A table ignores it.
         cmap : str or matplotlib Colormap, default=None
             Colormap. None is "gray" for images and "viridis" for a table.
 
@@ -739,7 +740,7 @@ class SingularValueDisplay(_LineDisplay):
     """Spectrum of the encoder's Jacobian: mean and quantiles over samples.
 
     Use `from_estimator` to create it. To compare estimators, draw them on the same
-    axes with a name each.
+    axes, each with a name.
 
     Parameters
     ----------
@@ -831,7 +832,7 @@ class SingularValueDisplay(_LineDisplay):
         Raises
         ------
         ValueError
-            If ``quantiles`` are not two in that range, in that order.
+            If ``quantiles`` are not two ascending numbers in [0, 1].
         """
         try:
             low, high = map(float, quantiles)
@@ -853,7 +854,7 @@ class SingularValueDisplay(_LineDisplay):
             upper,
             color=self.line_.get_color(),
             alpha=0.2,
-            # The band of a single value would have no width.
+            # For a single value, only the outline of the band has a width.
             linewidth=0 if len(index) > 1 else 6,
         )
         self._count_along_x()
@@ -869,7 +870,7 @@ class ContractionRatioDisplay(_LineDisplay):
     """Contraction curve: how much the encoder contracts distances, by distance.
 
     Use `from_estimator` to create it. To compare estimators, draw them on the same
-    axes with a name each.
+    axes, each with a name.
 
     Parameters
     ----------
@@ -930,9 +931,9 @@ class ContractionRatioDisplay(_LineDisplay):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
         radii : array-like of shape (n_radii,), default=None
-            Distances. None takes 20 in geometric progression, from 0.01 to 3 times the
-            root mean square distance of the samples from their mean; these must not
-            all be the same.
+            Distances. None means 20 in geometric progression, from 0.01 to 3 times the
+            root mean square distance of the samples from their mean. The samples must
+            then not all be the same.
         n_directions : int, default=2
             Number of random directions for each sample.
         random_state : int, RandomState instance or None, default=None
@@ -959,7 +960,7 @@ class ContractionRatioDisplay(_LineDisplay):
             rows = dense(rows)
             if (rows == rows[0]).all():
                 raise ValueError(
-                    "radii must be given where X has no spread to take them from. Got "
+                    "radii must be given if X has no spread to choose them by. Got "
                     f"radii=None and {len(rows)} sample(s), all the same."
                 )
             spread = np.sqrt(rows.var(axis=0).sum())
@@ -990,13 +991,14 @@ class ContractionRatioDisplay(_LineDisplay):
             ylabel="contraction ratio",
             xscale="log",
         )
-        # Without auto=None, curves that are added later could lie outside.
+        # With auto=None, the limits adapt to curves that are added later.
         self.ax_.set_ylim(0, 1.05 * self.ax_.dataLim.ymax, auto=None)
         self._name_line()
         return self
 
 
-# Walks that measure the effect of the noise, and the variance that they may have.
+# Number of trial walks that measure the effect of the noise, and the largest variance
+# of their ends relative to that of their starts.
 _N_TRIAL_WALKS = 100
 _KEPT_VARIANCE = 1.1
 
@@ -1004,7 +1006,7 @@ _KEPT_VARIANCE = 1.1
 def _bounded_walks(estimator, X, n_steps, random_state):
     """Return the paths of walks that keep the range and the variance of their starts.
 
-    They have the shape (n_walks, n_steps + 1, n_features).
+    The paths have the shape (n_walks, n_steps + 1, n_features).
     """
     X = estimator._validate_rows(X)
     starts = _as_dense(X, X.dtype)
@@ -1053,7 +1055,7 @@ class SamplingDisplay(_Display):
     Attributes
     ----------
     colorbar_ : matplotlib Colorbar or None
-        The scale, if values lie outside or these are rows of a table.
+        The scale. None for images whose values all lie within the scale.
     ax_ : matplotlib Axes
         Axes with the images or the table.
     figure_ : matplotlib Figure
@@ -1115,8 +1117,7 @@ class SamplingDisplay(_Display):
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The samples to start from: a row of images, or a block of a table, for
-            each.
+            The samples to start from. Each gets a row of images, or a block of a table.
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws a table.
         max_samples : int, default=30
@@ -1125,16 +1126,18 @@ class SamplingDisplay(_Display):
         n_steps : int, default=10
             Number of steps of a walk. In [1, inf).
         every : int, default=1
-            Number of steps between two states that are shown. In [1, inf). The last
-            one is that after the last step in any case.
+            Number of steps between two states that are shown, in [1, inf). The state
+            after the last step is always shown.
         sigma : float, default=None
-            Standard deviation of the noise in the walks of `skcae.sampling.sample`. In
-            [0, inf). None keeps each state of a walk between the smallest and the
-            largest value of the samples, since a decoder without bounds leads away from
-            them. It then takes the noise with which the walks' last states have about
-            as much variance as the samples, and 1 where the samples have none. With a
-            small ``lam`` reconstruction alone may gain more variance than that; the
-            noise is then the least there is, 0.01.
+            Standard deviation of the noise in the walks of `skcae.sampling.sample`, in
+            [0, inf).
+
+            With None, the values of each state are clipped to the range of the samples,
+            since walks with an unbounded decoder may leave it. The standard deviation,
+            between 0.01 and 100, is then chosen such that the walks' last states have
+            about as much variance as the samples; it is 1 if the samples have none.
+            With a small ``lam``, reconstruction alone may increase the variance beyond
+            that; the standard deviation is then about 0.01.
         random_state : int, RandomState instance or None, default=None
             Draws the noise. Pass an int for reproducible results.
         ax : matplotlib Axes, default=None
@@ -1173,7 +1176,7 @@ class SamplingDisplay(_Display):
     def plot(self, ax=None, *, cmap=None):
         """Draw the images or the table, on the scale of the starting points.
 
-        Values beyond that have the colours of its ends; there is a colour bar then.
+        Values beyond the scale have the colours of its ends, and a colour bar is added.
 
         Parameters
         ----------
@@ -1202,7 +1205,8 @@ class SamplingDisplay(_Display):
 class TangentDisplay(_Display):
     """Samples and the tangents of the learned manifold at them.
 
-    They are images, or rows of a table. Use `from_estimator` to create it.
+    They are shown as images or as rows of a table. Use `from_estimator` to create the
+    display.
 
     Parameters
     ----------
@@ -1262,7 +1266,7 @@ class TangentDisplay(_Display):
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The samples to show: a row of images, or a block of a table, for each.
+            The samples to show. Each gets a row of images, or a block of a table.
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws a table.
         max_samples : int, default=30
@@ -1297,7 +1301,7 @@ class TangentDisplay(_Display):
         return display.plot(ax, **kwargs)
 
     def plot(self, ax=None, *, cmap=None, tangent_cmap="RdBu_r"):
-        """Draw a row for each sample: the sample, then its tangents, on one scale.
+        """Draw each sample, followed by its tangents; all tangents share one scale.
 
         Parameters
         ----------
@@ -1314,7 +1318,7 @@ class TangentDisplay(_Display):
         self : TangentDisplay
         """
         n_samples, n_components = self.tangents.shape[:2]
-        # Two layers: each is transparent where the other has its images.
+        # Samples and tangents are two layers: each is transparent in the other's place.
         samples, tangents = np.full(
             (2, n_samples, n_components + 1, *self.samples.shape[1:]), np.nan
         )
@@ -1334,7 +1338,8 @@ class TangentDisplay(_Display):
         self._draw_images(samples, cmap=cmap or "gray")
         _, columns = self._draw_signed_images(tangents, tangent_cmap, "unit tangent")
         labels = ["sample", *range(1, n_components + 1)]
-        # Where images are small, the word is wider than one: it ends where that does.
+        # The word "sample" may be wider than a small image. It is aligned with the
+        # image's right edge.
         columns[0] += (self.samples.shape[2] - 1) / 2
         self.ax_.set_xticks(*_thinned(columns, labels))
         self.ax_.get_xticklabels()[0].set_horizontalalignment("right")

@@ -145,7 +145,7 @@ def _set_mkl_threads():
 @contextmanager
 def _one_thread():
     # PyTorch sets a new thread's numbers of threads at the first call that needs them.
-    # This call comes first, lest PyTorch overwrite the numbers set below.
+    # This call comes first, so that PyTorch doesn't overwrite the numbers set below.
     torch.get_num_threads()
     with ExitStack() as stack:
         # After `torch.set_num_threads`, MKL ignores OpenMP's number. Products of a few

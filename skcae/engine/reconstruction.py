@@ -79,9 +79,9 @@ def needs_no_reconstruction(
 
     With n rows, d features and h units, `Formed` takes 5 n d h multiplications. `Gram`
     takes 2 d h² + 2 n h², plus 2 n d h if the weights are tied and the input is the
-    target, or else plus 4 n d h. `Gram` needs the squared error of a linear output. It
-    also needs a precision of at least float32, since it computes differences of large
-    terms. Sparse rows always need `Gram`.
+    target, and plus 4 n d h otherwise. `Gram` needs the squared error of a linear
+    output. It also needs a precision of at least float32, since it computes differences
+    of large terms. Sparse rows always need `Gram`.
     """
     if architecture.depth > 1 or dtype.itemsize < 4:
         return False
