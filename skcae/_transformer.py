@@ -682,8 +682,8 @@ class ContractiveAutoencoderTransformer(
         scale = "StandardScaler after X.toarray()" if rows.sparse else scalers(rows)
         warnings.warn(
             f"Rounding X to precision={precision!r} for training loses "
-            f"{min(lost, 1):.0%} of its variance, since its values differ little or not "
-            f"at all in that precision. Scale X, with {scale}, or use "
+            f"{min(lost, 1):.0%} of its variance, since its values differ little or "
+            f"not at all in that precision. Scale X, with {scale}, or use "
             "precision='float64'."
         )
 

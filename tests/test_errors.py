@@ -555,7 +555,7 @@ def test_what_is_zero_need_not_be_lowered(make, X):
     with pytest.raises(ValueError, match=r"lower learning_rate_init \(1e\+40\)\."):
         make(lam=0, learning_rate_init=1e40).fit(X)
     message = (
-        r"order, lower gamma \(100\) or alpha \(0\.5\); or lower learning_rate_init "
+        r"order: lower gamma \(100\) or alpha \(0\.5\); or lower learning_rate_init "
         r"\(0\.05\) or raise n_hidden \(5\)\."
     )
     with pytest.warns(UserWarning, match=message):
