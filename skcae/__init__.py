@@ -14,7 +14,7 @@ __all__ = [
     "__version__",
 ]
 
-# Each is imported when it is first asked for, as an attribute or by an import.
+# Each submodule is imported on first access.
 _SUBMODULES = {
     "callbacks",
     "displays",

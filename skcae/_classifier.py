@@ -35,8 +35,8 @@ from .engine.network import Parameters
 from .engine.optimizer import OPTIMIZERS
 from .engine.rows import as_array
 
-# A classifier is useless whose cross-entropy is above this part of that of constant
-# probabilities.
+# A classifier has learned nothing useful if its cross-entropy is above this fraction of
+# that of constant probabilities.
 _UNLEARNT = 0.98
 
 
@@ -45,58 +45,61 @@ class ContractiveAutoencoderClassifier(
 ):
     """Neural network classifier, pretrained as a contractive autoencoder.
 
-    A contractive autoencoder is fitted to all samples, with labels and without. Its
-    encoder, with a softmax layer on top, is then fine-tuned on those with labels: it
-    minimises their mean cross-entropy [1]_. With ``tangent_weight > 0`` it is the
-    Manifold Tangent Classifier [2]_, whose objective has the penalty ::
+    A contractive autoencoder is fitted to all samples, labelled and unlabelled. Its
+    encoder, with a softmax layer on top, is then fine-tuned to minimise the mean
+    cross-entropy of the labelled samples [1]_. With ``tangent_weight > 0`` the model is
+    the Manifold Tangent Classifier [2]_, whose objective has the additional penalty ::
 
         tangent_weight · Σ_{u ∈ B(x)} ‖∂o/∂x(x) u‖²
 
-    on changes of the class probabilities o along the tangents B(x) of the manifold
-    near which the data lie, as the autoencoder has learned it.
+    It penalises changes of the class probabilities o along the tangents B(x) of the
+    manifold that the autoencoder has learned, near which the data lie.
 
     Parameters
     ----------
     transformer : ContractiveAutoencoderTransformer, Pipeline, FrozenEstimator or \
             None, default=None
-        What to pretrain: a clone of it is fitted. None is one with default parameters.
-        A `~sklearn.pipeline.Pipeline` of transformers is pretrained layer by layer; see
-        `skcae.stacking.stack` for what its steps may be. To start from an autoencoder
-        or a pipeline that is fitted already, pass it as ``FrozenEstimator(fitted)``; it
-        isn't changed. Fine-tuning has the ``precision`` of the transformer, of the
-        first one in a pipeline.
+        The model to pretrain; a clone of it is fitted. None means a transformer with
+        default parameters. A `~sklearn.pipeline.Pipeline` of transformers is pretrained
+        layer by layer; see `skcae.stacking.stack` for the steps that it may have. To
+        start from an autoencoder or a pipeline that is already fitted, pass
+        ``FrozenEstimator(fitted)``; the fitted model isn't changed. Fine-tuning uses
+        the ``precision`` of the transformer, or of the first transformer in a pipeline.
 
     tangent_weight : float, default=0.0
-        Weight β of the tangent penalty, in [0, inf). With more than three classes, each
-        step estimates the penalty, without bias, from two combinations of them [4]_.
-        With Adam it takes three to five times as long as a step without, whatever
-        ``n_tangents`` is, unless that is large beside the number of units.
+        Weight of the tangent penalty, in [0, inf). With more than three classes, each
+        step computes an unbiased estimate of the penalty from two combinations of the
+        classes [4]_. With Adam, a step with the penalty takes three to five times as
+        long as a step without it. ``n_tangents`` hardly affects the time, unless it is
+        large compared with the number of units.
 
     n_tangents : int, default=8
-        Number of tangents at each sample: the leading right singular vectors of the
-        pretrained encoder's Jacobian, found by subspace iteration once. From 1 to the
-        smallest of the numbers of features and of units by layer. Only used if
-        ``tangent_weight > 0``. They take ``4 * n_tangents * n_features`` bytes for each
-        labelled sample, twice as many if ``precision="float64"``.
+        Number of tangents at each sample. The tangents are the leading right singular
+        vectors of the pretrained encoder's Jacobian, computed once by subspace
+        iteration. The number must be at least 1, and at most the smallest of the number
+        of features and the layers' numbers of units. Only used if
+        ``tangent_weight > 0``. The tangents take ``4 * n_tangents * n_features`` bytes
+        for each labelled sample, or twice as many if ``precision="float64"``.
 
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes ``{label: weight}``, in (0, inf); of those not named, 1.
-        "balanced" makes them inversely proportional to the numbers of labelled samples.
-        Only their ratios matter, which float32 has to hold. A weight of 2 is the same
-        as having each sample of the class twice, up to the random composition of
-        batches.
+        Weights of the classes ``{label: weight}``, in (0, inf). Classes that are not
+        named have weight 1. "balanced" makes the weights inversely proportional to the
+        numbers of labelled samples. Only the ratios of the weights matter; these must
+        be in the range of float32. A weight of 2 is equivalent to having each sample of
+        the class twice, up to the random composition of batches.
 
     alpha : float, default=0.0
         Weight of the sum of all squared weights (weight decay) in fine-tuning, in
         [0, inf).
 
     corruption : {"gaussian", "masking"} or None, default=None
-        What is done to the input while fine-tuning. "gaussian" adds normal noise of
-        standard deviation ``corruption_level``, so that the classes depend less on
-        small changes of the input [3]_; "masking" sets each feature to zero with that
-        probability, so that they depend less on single features. The tangent penalty
-        is that at the corrupted input, along the tangents at the uncorrupted one. The
-        transformer's own ``corruption`` is that of its pretraining.
+        Corruption of the input during fine-tuning. "gaussian" adds normal noise of
+        standard deviation ``corruption_level``, so that the predictions depend less on
+        small changes of the input [3]_. "masking" sets each feature to zero with
+        probability ``corruption_level``, so that the predictions depend less on single
+        features. The tangent penalty is computed at the corrupted input, along the
+        tangents at the uncorrupted one. Pretraining uses the transformer's own
+        ``corruption``.
 
     corruption_level : float, default=0.1
         In [0, inf) for "gaussian", in [0, 1) for "masking", where it is rounded to a
@@ -106,29 +109,29 @@ class ContractiveAutoencoderClassifier(
         Optimiser of fine-tuning; see `ContractiveAutoencoderTransformer`.
 
     learning_rate_init : float, default=0.02
-        Initial learning rate of fine-tuning, in (0, inf). It stays while there is
-        progress, and then falls to zero; see ``n_iter_no_change``.
+        Initial learning rate of fine-tuning, in (0, inf). It is constant as long as
+        there is progress, and then falls to zero; see ``n_iter_no_change``.
 
     batch_size : int or "auto", default="auto"
-        Number of labelled samples of a gradient step. "auto" is a sixteenth of them,
-        but at least 16 and at most 1024.
+        Number of labelled samples in a gradient step. "auto" is a sixteenth of all
+        labelled samples to train on, but at least 16 and at most 1024.
 
     max_iter : int, default=500
         Maximum number of epochs of fine-tuning. In [1, inf).
 
     tol : float, default=0.01
-        Improvement of the objective that counts as progress, relative to the objective
-        where that is above 1. In [0, inf).
+        Improvement of the objective that counts as progress, in [0, inf). It is
+        relative to the objective if that is above 1, and absolute otherwise.
 
     n_iter_no_change : int, default=5
-        Number of times without progress after which the learning rate begins to fall,
+        Number of checks without progress after which the learning rate begins to fall,
         as in `ContractiveAutoencoderTransformer`. In [1, inf).
 
     early_stopping : bool, default=False
-        Whether to watch the cross-entropy on held-out labelled samples in place of the
+        Whether to watch the cross-entropy on held-out labelled samples instead of the
         objective on the training samples, and to return the parameters for which it
         was lowest. The held-out samples are not corrupted. The autoencoder is fitted to
-        them too, without their labels.
+        the held-out samples too, without their labels.
 
     validation_fraction : float, default=0.1
         Fraction of the labelled samples to hold out, in (0, 1), the same for each
@@ -136,18 +139,20 @@ class ContractiveAutoencoderClassifier(
 
     device : str or torch.device, default="auto"
         Where to fine-tune and predict: "cpu", "cuda", "cuda:<index>", "mps", or "auto"
-        for CUDA if there is a GPU and the CPU otherwise. The transformer has its own.
+        for CUDA if there is a GPU and the CPU otherwise. The transformer has its own
+        ``device``.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds the transformer, or each one in a pipeline alike, unless that has a
-        ``random_state`` of its own, the order of the samples, the corruption, the
-        estimates of the tangent penalty and the held-out samples. Pass an int for
-        reproducible results.
-        See :term:`Glossary <random_state>`.
+        Seeds the order of the samples, the corruption, the estimates of the tangent
+        penalty and the choice of held-out samples. It also seeds the transformer, or
+        all transformers of a pipeline alike, unless they have a ``random_state`` of
+        their own. Pass an int for reproducible results. See :term:`Glossary
+        <random_state>`.
 
     verbose : bool or int, default=False
         Whether to print the terms of the objective and the learning rate after each
-        epoch of fine-tuning, and why that ended. The transformer has its own.
+        epoch of fine-tuning, and why fine-tuning ended. The transformer has its own
+        ``verbose``.
 
     Attributes
     ----------
@@ -155,26 +160,26 @@ class ContractiveAutoencoderClassifier(
         The class labels, sorted.
 
     transformer_ : ContractiveAutoencoderTransformer
-        The pretrained autoencoder. Of a pipeline it is what `skcae.stacking.stack`
-        makes, without the curves of the layers' training; those are in the pipeline,
-        if it is fitted first and passed as ``FrozenEstimator(pipeline)``.
+        The pretrained autoencoder. For a pipeline it is the result of
+        `skcae.stacking.stack`, which doesn't have the curves of the layers' training.
+        To keep these, fit the pipeline first and pass ``FrozenEstimator(pipeline)``.
 
     coefs_ : list of ndarray of shape (fan_in, fan_out)
-        The weights by layer, after fine-tuning: those of the encoder and, last, of the
-        softmax layer.
+        The weights of each layer after fine-tuning: those of the encoder, then those of
+        the softmax layer.
 
     intercepts_ : list of ndarray of shape (fan_out,)
-        The biases by layer.
+        The biases of each layer.
 
     loss_curve_ : ndarray of shape (n_epochs,)
-        Objective of each epoch of fine-tuning: the mean over its batches, as met while
-        training, at the corrupted input if ``corruption`` is not None.
+        Objective of each epoch of fine-tuning: the mean over its samples, as computed
+        during training, at the corrupted input if ``corruption`` is not None.
 
     history_ : dict of ndarray of shape (n_epochs,)
-        Curves of "cross_entropy", of "tangent" (the penalty without its weight, as
-        estimated) if ``tangent_weight > 0``, and of "validation_loss" if
-        ``early_stopping=True``, which is the only one of uncorrupted samples if
-        ``corruption`` is not None.
+        Curves by name: "cross_entropy"; "tangent", the estimated penalty without its
+        weight, if ``tangent_weight > 0``; and "validation_loss" if
+        ``early_stopping=True``. If ``corruption`` is not None, only "validation_loss"
+        is computed on uncorrupted samples.
 
     n_iter_ : int
         Number of epochs of fine-tuning run.
@@ -188,23 +193,23 @@ class ContractiveAutoencoderClassifier(
 
     See Also
     --------
-    ContractiveAutoencoderTransformer : The features alone, for any other classifier.
+    ContractiveAutoencoderTransformer : The features alone, for use with any classifier.
     sklearn.neural_network.MLPClassifier : The same network without pretraining.
 
     Notes
     -----
-    The label −1 marks samples without a label, as everywhere in
-    `sklearn.semi_supervised`; but where the labels are −1 and 1, it is a class, as in
-    all other classifiers. An array of strings and −1 needs the dtype object: in any
-    other, −1 turns into a string, which is a class (with a warning). Unlabelled samples
-    are of no use to a `~sklearn.frozen.FrozenEstimator`.
+    The label −1 marks samples without a label, as in `sklearn.semi_supervised`. If the
+    only labels are −1 and 1, however, −1 is a class, as in other classifiers. An array
+    of strings and −1 needs the dtype object: in any other dtype −1 becomes a string,
+    which is a class (with a warning). With a `~sklearn.frozen.FrozenEstimator`,
+    unlabelled samples have no effect.
 
-    A memory map (``numpy.load(..., mmap_mode="r")``) may be larger than memory. Labels
-    and tangents are held in memory, and so is what each layer of a pipeline but the
-    last computes of all samples.
+    X may be a memory map (``numpy.load(..., mmap_mode="r")``) that is larger than
+    memory. Labels and tangents are held in memory. The outputs of all layers of a
+    pipeline but the last, for all samples, are held in memory too.
 
-    The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
-    there is none.
+    The fitted state holds NumPy arrays and no tensors: a model fitted on a GPU can be
+    unpickled and used on a machine without one.
 
     References
     ----------
@@ -305,9 +310,9 @@ class ContractiveAutoencoderClassifier(
     def fit(self, X, y, sample_weight=None):
         """Fit the autoencoder to all samples and the classifier to the labelled ones.
 
-        Ctrl-C stops the phase that runs, an autoencoder's training or fine-tuning, with
-        a warning, and keeps its last finished epoch. Callbacks see the epochs of
-        fine-tuning; at their ends they get the labelled samples alone.
+        Ctrl-C stops the current phase (the training of an autoencoder, or fine-tuning)
+        with a warning, and keeps the phase's last finished epoch. Callbacks are called
+        for the epochs of fine-tuning, with the labelled samples only.
 
         Parameters
         ----------
@@ -332,7 +337,8 @@ class ContractiveAutoencoderClassifier(
             two classes, or if an objective becomes infinite or NaN. An estimator that
             was fitted before stays as it was.
         MemoryError
-            If there is too little memory for the network and a batch; likewise.
+            If there is not enough memory for the network and a batch. Here, too, an
+            estimator that was fitted before stays as it was.
         NotImplementedError
             In `skcae.distributed.data_parallel` with more than one process.
 
@@ -342,13 +348,12 @@ class ContractiveAutoencoderClassifier(
             If fine-tuning or the autoencoder's training reached its ``max_iter``
             before it converged.
         UserWarning
-            If fine-tuning converged where the classes' frequencies say nearly as much
-            as the model: where its cross-entropy (with ``early_stopping=True``, that of
-            the held-out samples) is less than 2% below that of constant probabilities,
-            the frequencies in the training samples; if training was interrupted; if
-            fewer than half of the samples, but some, count as unlabelled; if
-            one of the labels is the string "-1", unless the only other one is "1" or
-            "+1"; and whatever else the transformer warns of.
+            If fine-tuning converged but learned next to nothing: the cross-entropy (of
+            the held-out samples if ``early_stopping=True``) is less than 2% below that
+            of constant probabilities, the class frequencies of the training samples; if
+            training was interrupted; if some samples, but fewer than half of them,
+            count as unlabelled; if one of the labels is the string "-1", unless the
+            only other label is "1" or "+1"; or if the transformer warns.
         """
         if current_group().size > 1:
             raise NotImplementedError(
@@ -378,7 +383,7 @@ class ContractiveAutoencoderClassifier(
             )
             with explained():
                 training = self._start(data, validation_data, rng, precision, device)
-            # Only callbacks that ask for the rows need a copy of them.
+            # The labelled rows are copied only if a callback asks for them.
             X = cache(partial(self._labelled_rows, X, rows, labelled, data))
             y = self.classes_[labels]
             why = run_with_callbacks(training, self, context, explained, X, y)
@@ -424,8 +429,9 @@ class ContractiveAutoencoderClassifier(
             if y.dtype != object:
                 raise
             raise ValueError(
-                "y must have labels of one type, all of them strings where its dtype "
-                f"is object, but for the number -1 of samples without a label: {error}"
+                "y must have labels of one type. If its dtype is object, they must be "
+                "strings, except for the number -1 of samples without a label: "
+                f"{error}"
             ) from error
         self.classes_, labels = np.unique(y[labelled], return_inverse=True)
         if len(self.classes_) < 2:
@@ -440,8 +446,8 @@ class ContractiveAutoencoderClassifier(
             print(f"{counted}, and count as unlabelled")
         if 0 < n_unlabelled < len(y) / 2:
             warnings.warn(
-                f"{counted}, which is no class here: they count as unlabelled. If -1 "
-                "is a class of yours, give it another name."
+                f"{counted}, which is not a class here: they count as unlabelled. If "
+                "-1 is one of your classes, give it another label."
             )
         names = set(self.classes_.tolist())
         if "-1" in names and names not in ({"-1", "1"}, {"-1", "+1"}):
@@ -455,7 +461,7 @@ class ContractiveAutoencoderClassifier(
         """Return (rows, labels, weights) to train on, and those held out or None."""
         if isinstance(self.class_weight, dict):
             named, known = set(self.class_weight), set(self.classes_.tolist())
-            # As in scikit-learn, more labels may be named if all of y's are.
+            # As in scikit-learn, other labels may be named if all labels of y are.
             if named - known and known - named:
                 raise ValueError(
                     "class_weight must have labels of y as keys, which are "
@@ -499,7 +505,7 @@ class ContractiveAutoencoderClassifier(
                 missing = np.setdiff1d(np.arange(len(self.classes_)), labels[parts[0]])
                 if len(missing):
                     raise ValueError(
-                        "none is left to train on of the classes "
+                        "no training samples are left of the classes "
                         f"{self.classes_[missing].tolist()}."
                     )
             except ValueError as error:
@@ -508,7 +514,7 @@ class ContractiveAutoencoderClassifier(
                     f"{self.validation_fraction} can't hold out labelled samples of "
                     f"each class: {error}"
                 ) from error
-        # Rows are copied only where some are left out.
+        # Rows are copied only if some are left out.
         if len(parts[0]) == len(X):
             return (X, labels, weights), None
 
@@ -520,13 +526,14 @@ class ContractiveAutoencoderClassifier(
         return data, held_out[0] if held_out else None
 
     def _labelled_rows(self, X, rows, labelled, data):
-        """Return the labelled rows of X for callbacks. The valid form of X is ``rows``.
+        """Return the labelled rows of X, for callbacks.
 
-        ``data`` are those that are trained on, with labels and weights.
+        ``rows`` is the validated form of X. ``data`` holds the rows to train on, with
+        their labels and weights.
         """
         if len(labelled) == len(rows):
             return X
-        if hasattr(X, "columns"):  # A data frame stays one, with its names.
+        if hasattr(X, "columns"):  # A data frame keeps its type and column names.
             return _safe_indexing(X, labelled)
         taken = data[0]
         if taken.out_of_core or len(taken) < len(labelled):
@@ -629,10 +636,10 @@ class ContractiveAutoencoderClassifier(
         )
         warnings.warn(
             f"Fine-tuning converged at a cross-entropy of {reached:.3g}"
-            f"{' of held-out samples' if self.early_stopping else ''}, where the "
-            f"classes' frequencies alone have {constant:.3g}: the model says next to "
-            "nothing about the classes. If X says more, raise learning_rate_init "
-            f"({self.learning_rate_init}) or n_iter_no_change "
+            f"{' of held-out samples' if self.early_stopping else ''}; constant "
+            f"probabilities, the class frequencies, have {constant:.3g}. The model has "
+            "learned next to nothing about the classes. If X is informative, raise "
+            f"learning_rate_init ({self.learning_rate_init}) or n_iter_no_change "
             f"({self.n_iter_no_change}), scale X, with {scalers(X)}, or lower "
             f"{lower}."
         )
@@ -664,7 +671,7 @@ class ContractiveAutoencoderClassifier(
         )
 
     def decision_function(self, X):
-        """Compute the scores of the classes: the inputs z of the softmax.
+        """Compute the scores of the classes, which are the inputs z of the softmax.
 
         Parameters
         ----------
@@ -674,9 +681,9 @@ class ContractiveAutoencoderClassifier(
         Returns
         -------
         scores : ndarray of shape (n_samples, n_classes) or (n_samples,)
-            In float32 if X is, else in float64. With two classes, the score of the
-            second minus that of the first: the logarithm of the ratio of their
-            probabilities.
+            In float32 if X is, else in float64. With two classes, the score is that of
+            the second class minus that of the first: the logarithm of the ratio of
+            their probabilities.
 
         Raises
         ------
@@ -708,7 +715,7 @@ class ContractiveAutoencoderClassifier(
     def predict_log_proba(self, X):
         """Compute the logarithms of the probabilities of the classes.
 
-        They stay finite where a probability is so small that it is rounded to 0.
+        They are finite even where a probability is so small that it is rounded to 0.
 
         Parameters
         ----------

@@ -2,12 +2,12 @@
 
 import copy
 
-# Private, and the only way to the namespace of what array API dispatch lets in.
+# Private, but there is no public way to get the namespace of a tensor.
 from sklearn.utils._array_api import get_namespace
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn < 1.9: there are no callbacks to support.
+except ImportError:  # scikit-learn < 1.9 has no callbacks.
 
     class _NoCallbacks:
         def subcontext(self, **kwargs):
@@ -30,7 +30,8 @@ except ImportError:  # scikit-learn < 1.9: there are no callbacks to support.
         return method
 
 
-# What a fit that runs has of its callbacks; there is no public way to be rid of it.
+# Attributes that hold an estimator's callbacks and their state during a fit.
+# scikit-learn has no public way to remove them.
 _OF_CALLBACKS = (
     "_callback_fit_ctx",
     "_parent_callback_ctx",
@@ -40,7 +41,7 @@ _OF_CALLBACKS = (
 
 
 def without_callbacks(estimator):
-    """Return a shallow copy of an estimator that knows of no callbacks."""
+    """Return a shallow copy of an estimator, without its callbacks."""
     estimator = copy.copy(estimator)
     for name in _OF_CALLBACKS:
         vars(estimator).pop(name, None)

@@ -1,4 +1,4 @@
-"""The epochs of a fit: when to stop, what to keep of them, and what to print."""
+"""The epochs of a fit: when to stop, what to record, and what to print."""
 
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -7,13 +7,14 @@ import numpy as np
 
 from .engine.device import memory_errors
 
-# Progress is judged after so many steps, and not before this many in all.
+# Progress is judged over windows of about this many steps. The learning rate is
+# constant for at least these numbers of steps and of epochs.
 _WINDOW_STEPS = 16
 _LEAST_STEPS = 160
 _LEAST_EPOCHS = 5
 
-# After so many epochs the rate falls in any case, so that training ends within the
-# default of max_iter.
+# After this many epochs the learning rate begins to fall in any case, so that training
+# ends within the default of max_iter.
 _MOST_EPOCHS = 240
 
 
@@ -32,25 +33,26 @@ def all_or_nothing(estimator):
 class Schedule:
     """Keeps the learning rate while there is progress, then lets it fall to zero.
 
-    The mean of the watched loss over a window of a few epochs shows progress if it is
-    below the best one before by a part of that. After ``patience`` windows without, the
-    rate falls linearly over as many epochs as it was constant; then training has
-    converged. (Wen et al., "Understanding Warmup-Stable-Decay Learning Rates", 2024,
-    say why the loss falls most while the rate does.)
+    A window of a few epochs shows progress if its mean of the watched loss is below the
+    best earlier mean by more than a given fraction of it. After ``patience`` windows
+    without progress, the rate falls linearly to zero, over as many epochs as it was
+    constant. Then training has converged. (Wen et al., "Understanding
+    Warmup-Stable-Decay Learning Rates", 2024, explain why the loss falls most while the
+    rate falls.)
 
     Parameters
     ----------
     tol : float
-        Relative improvement that counts as progress. Unless it is 0, the rate falls
-        after 240 epochs in any case.
+        Relative improvement that counts as progress. Unless it is 0, the rate begins to
+        fall after 240 epochs in any case.
     patience : int
-        Number of windows to wait for it.
+        Number of windows to wait for progress.
     negligible : float
-        An improvement by less than ``tol`` times this counts as none in any case.
+        An improvement by less than ``tol`` times this number is not progress.
     n_batches : int
         Number of steps of an epoch.
     **state
-        What `state` returned, to go on from there.
+        The result of `state` of an earlier schedule, to continue it.
     """
 
     def __init__(
@@ -119,26 +121,37 @@ class Schedule:
 
 
 class Progress(NamedTuple):
-    """What a training has come to, replaced as a whole so that it always fits."""
+    """The progress of a training, replaced as a whole so that it is always consistent.
 
-    n_epochs: int  # of this call; curves may be longer by an interrupted one
-    kept: object  # snapshot of the parameters to return
-    lowest: float  # the watched loss of the snapshot
+    Attributes
+    ----------
+    n_epochs : int
+        Number of finished epochs of this call. Curves may have one value more, of an
+        interrupted epoch.
+    kept : object
+        Snapshot of the parameters to return.
+    lowest : float
+        The watched loss of the snapshot.
+    """
+
+    n_epochs: int
+    kept: object
+    lowest: float
 
 
 class Training:
-    """A training that runs, epoch by epoch.
+    """A training in progress, epoch by epoch.
 
     Parameters
     ----------
     trainer : Trainer or FineTuner
     schedule : Schedule
     names : sequence of str
-        Of the curves to record besides "objective": terms of the objective, and
+        Names of the curves to record besides "objective": terms of the objective, and
         "validation_loss".
     validation : object, default=None
-        Takes the place of the training data in the loss to watch, which is
-        ``trainer.mean_objective(validation)``.
+        Held-out data. If given, the watched loss is
+        ``trainer.mean_objective(validation)`` instead of the training objective.
     kept, lowest : default=None, np.inf
         The snapshot to return if no epoch is better, and its watched loss.
     earlier : dict of str to ndarray, default=None
@@ -146,7 +159,8 @@ class Training:
     verbose : bool, default=False
         Whether to print the curves' values after each epoch.
     fingerprint : str, default=""
-        Of the data and the settings, which a fit that resumes this one must have too.
+        Fingerprint of the data and the settings. A fit resumes this training only if
+        its fingerprint is the same.
     """
 
     def __init__(
@@ -178,7 +192,7 @@ class Training:
         trainer.scale_learning_rate(schedule.factor)
 
     def epoch(self):
-        """Train for one epoch; return the loss to watch."""
+        """Train for one epoch; return the watched loss."""
         trainer = self.trainer
         report = trainer.epoch()
         loss = report.objective
@@ -203,24 +217,25 @@ class Training:
         return loss
 
     def run(self, max_iter, explained, begin, end):
-        """Train until it is enough; return why, the name of the reason.
+        """Train until a reason to stop occurs; return the name of the reason.
 
         Parameters
         ----------
         max_iter : int
             The largest number of epochs.
         explained : callable
-            ``explained()`` is the context in which errors of training are explained.
+            ``explained()`` is the context that explains errors of training, as
+            `explained_failure` does.
         begin, end : callable
-            Called before and after each epoch, whose own errors are none of the
-            training's. ``end(task)`` gets the result of ``begin()``, and returns
-            whether to stop.
+            Called before and after each epoch, outside of that context. ``end(task)``
+            gets the result of ``begin()``, and returns whether to stop.
         """
         group = self.trainer.group
         try:
             for _ in range(max_iter):
                 task = begin()
-                # An error in another process's callback is no failure of training.
+                # An error in another process's callback raises here, outside of
+                # `explained`: it is not a failure of training.
                 group.gather()
                 with explained():
                     loss = self.epoch()
@@ -231,7 +246,7 @@ class Training:
                 if self.schedule.converged:
                     return "convergence"
         except KeyboardInterrupt as error:
-            # The other processes know of any other interrupt but a callback's.
+            # The other processes know of any interrupt except one in a callback.
             group.tell(error)
             if self.progress.n_epochs == 0:
                 raise
@@ -248,7 +263,7 @@ class Training:
 
 
 def run_with_callbacks(training, estimator, context, explained, X, y):
-    """Run a training whose epochs are tasks for an estimator's callbacks.
+    """Run a training, each epoch of which is a task for the estimator's callbacks.
 
     Parameters
     ----------
@@ -260,7 +275,7 @@ def run_with_callbacks(training, estimator, context, explained, X, y):
     explained : callable
         As in `Training.run`.
     X, y
-        What callbacks get.
+        Data for callbacks.
 
     Returns
     -------
@@ -286,12 +301,13 @@ def run_with_callbacks(training, estimator, context, explained, X, y):
 
 @contextmanager
 def explained_failure(diverged, out_of_memory):
-    """Raise what fails in training as errors that say what to change.
+    """Turn failures of training into errors that say what to change.
 
     Parameters
     ----------
     diverged : callable
-        ``diverged(error)`` is the message of a ValueError for a FloatingPointError.
+        ``diverged(error)`` is the message of the ValueError that replaces a
+        FloatingPointError.
     out_of_memory : str
         The message of a MemoryError.
     """
@@ -311,9 +327,9 @@ def to_lower(estimator, **in_use):
 
 
 def steps_batch_size(batch_size, n_samples):
-    """Return the number of samples of a step, of which "auto" is a rule."""
+    """Return the number of samples of a step, for ``batch_size`` an int or "auto"."""
     if batch_size != "auto":
         return int(batch_size)
-    # Enough rows for the matrix products to be efficient, but at least 16 steps an
-    # epoch, and enough rows for a steady gradient where data are few.
+    # Enough rows for efficient matrix products, but at least 16 steps an epoch. Small
+    # data sets have fewer steps, since a steady gradient needs at least 16 rows.
     return int(np.clip(n_samples // 16, 16, 1024))

@@ -1,4 +1,4 @@
-"""The version that a pickled estimator was written by."""
+"""The version of skcae in pickled estimators."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from ._version import __version__
 
 
 class StampedMixin:
-    """Pickles hold the version that wrote them; loading by another one warns."""
+    """Stores the version of skcae in pickles; loading by another version warns."""
 
     def __getstate__(self):
         return {**super().__getstate__(), "_skcae_version": __version__}

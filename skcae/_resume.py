@@ -10,7 +10,7 @@ from ._validation import plain
 from .engine.network import Parameters
 from .engine.penalties import PARAMETERS
 
-# What a stopped training must have in common with the next fit to be resumed.
+# Parameters whose values a stopped training and the fit that resumes it must share.
 _RESUMES_WITH = (
     *PARAMETERS,
     "alpha",
@@ -26,33 +26,34 @@ _RESUMES_WITH = (
     "precision",
 )
 
-# What may differ between the processes of a data-parallel fit.
+# Parameters that may differ between the processes of a data-parallel fit.
 _PER_PROCESS = ("device", "random_state", "verbose")
 
-# An objective below this part of the variance need not improve relative to itself.
+# Below this fraction of the variance, progress is measured relative to that fraction
+# instead of the objective.
 _GOOD_ENOUGH = 0.01
 
 
 @dataclass
 class Past:
-    """What an earlier fit leaves to one that may continue it.
+    """The results of an earlier fit that the new fit may continue.
 
     Attributes
     ----------
     fingerprint : str
-        Of the data and the settings of the new fit.
+        Fingerprint of the data and the settings of the new fit.
     state : dict or None
-        What the earlier one left to go on exactly.
+        The result of `state_of` for the earlier fit.
     resumes : bool
-        Whether the new fit is the rest of the earlier one.
+        Whether the new fit resumes the earlier one exactly.
     restores : bool
-        Whether it takes over the optimiser's memory.
+        Whether the new fit takes over the earlier optimiser's memory.
     only_these_rows : bool
-        Whether these rows are all that it trains on.
+        Whether the model is trained on no other rows than those of the new fit.
     fitted : Parameters or None
         The parameters of the earlier fit.
     curves : dict of ndarray or None
-        Its curves.
+        The curves of the earlier fit.
     """
 
     fingerprint: str
@@ -82,7 +83,8 @@ class Past:
         schedule = Schedule(
             tol,
             patience,
-            # A model this good is as good as perfect; or its error is mere rounding.
+            # Below the first of these the model is good enough; below the second its
+            # error is mere rounding.
             negligible=max(
                 _GOOD_ENOUGH * trainer.variance,
                 float(np.finfo(np.float32).eps) * trainer.mean_square,
@@ -106,14 +108,14 @@ class Past:
 def past_of(estimator, rows, weights, group, continues, keeps_optimizer):
     """Return the `Past` of a fit of an estimator to some rows.
 
-    The state of a stopped training is of use for the very same data and settings;
-    ``keeps_optimizer`` takes the optimiser's memory in any case.
+    A stopped training is resumed only with the same data and settings. With
+    ``keeps_optimizer`` the optimiser's memory is taken over for other data too.
     """
     fingerprint = _fingerprint(estimator, rows, weights, group)
     state = estimator._training_state if continues else None
     is_known = state is not None and state["fingerprint"] != ""
     resumes = is_known and state["fingerprint"] == fingerprint
-    # Chunks of data may follow, outside of a smaller space.
+    # With partial_fit, rows outside of a smaller space may follow.
     resumes = resumes and (state["is_whole"] or not keeps_optimizer)
     restores = resumes or bool(
         state
@@ -121,7 +123,7 @@ def past_of(estimator, rows, weights, group, continues, keeps_optimizer):
         and state["is_whole"]
         and state["solver"] == estimator.solver
     )
-    # What isn't possible on all processes is done on none.
+    # All processes must do the same.
     resumes, restores = map(all, zip(*group.gather((resumes, restores)), strict=True))
     if estimator.verbose and is_known and not (resumes or keeps_optimizer):
         print(
@@ -142,11 +144,12 @@ def past_of(estimator, rows, weights, group, continues, keeps_optimizer):
 
 
 def state_of(estimator, training):
-    """Return what a later call needs to go on exactly."""
+    """Return the state that a later call needs to resume the training exactly."""
     trainer = training.trainer
     snapshots = None
-    # Early stopping returns other parameters than those of the last epoch, and what is
-    # taken back from a smaller space is rounded.
+    # The fitted attributes may differ from the parameters of the last epoch: with early
+    # stopping they are those of an earlier epoch, and in a smaller space they are
+    # rounded when they are mapped to all features.
     if estimator.early_stopping or not trainer.space.is_whole:
         flats = trainer.snapshot(), training.progress.kept
         snapshots = [flat.cpu().numpy() for flat in flats]
@@ -164,7 +167,8 @@ def state_of(estimator, training):
 def _fingerprint(estimator, rows, weights, group):
     """Identify the data and the settings, or nothing if no fit resumes another.
 
-    It is the same on all ranks, so that what one of them keeps is good for all.
+    It is empty if ``warm_start=False``. It is the same on all ranks, so that they all
+    can resume from the model that one of them has saved.
     """
     if not estimator.warm_start:
         return ""
@@ -175,7 +179,10 @@ def _fingerprint(estimator, rows, weights, group):
 
 
 def agreed_n_samples(estimator, rows, group, n_earlier_epochs):
-    """Return the number of rows of all processes; check that these fit together."""
+    """Return the number of rows of all processes.
+
+    Raise ValueError if the parameters or the data of the processes don't agree.
+    """
     sizes = group.gather(len(rows))
     if group.size > 1:
         own = {
@@ -199,7 +206,7 @@ def agreed_n_samples(estimator, rows, group, n_earlier_epochs):
 
 
 def check_same_architecture(estimator, architecture):
-    """Raise ValueError if an architecture isn't that of a fitted estimator."""
+    """Raise ValueError if ``architecture`` isn't that of the fitted estimator."""
     names = {
         "sizes": "n_hidden",
         "activation": "activation",

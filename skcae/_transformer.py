@@ -71,17 +71,19 @@ from .engine.reconstruction import is_expandable
 from .engine.rows import as_array, as_rows, lost_in_rounding
 from .engine.training import Trainer
 
-# A model is useless whose reconstruction misses more than this part of what a constant
-# one misses: of the variance, where the loss is the squared error.
+# A model has learned nothing useful if its reconstruction leaves at least this fraction
+# of the variation of X unexplained. For the squared error that is the variance.
 _UNLEARNT = 0.9
 
-# From this factor on the penalty is half of what the start explains.
+# With lam above "auto" times this factor, the initial penalty is more than half of the
+# variance that the start explains.
 _FAR_ABOVE = 50
 
-# The part of the variance of X that may be lost where it is rounded for training.
+# The largest fraction of the variance of X that may be lost by rounding for training.
 _TOO_COARSE = 0.1
 
-# Output activations that data can have; the others are those of layers in between.
+# The values of output_activation. Reconstructions between the layers of a stacked model
+# may have other activations.
 OUTPUT_ACTIVATIONS = {"auto", "identity", "sigmoid"}
 
 
@@ -106,22 +108,22 @@ class ContractiveAutoencoderTransformer(
         Σ_i (x_i − x̂_i)² + lam · Σ_j s'(a_j)² Σ_i W_ij²   with   a = x W + b
 
     The second term is the squared Frobenius norm of the encoder's Jacobian ∂h/∂x
-    ([1]_, equation 1): features that reconstruct the data well, and
-    otherwise stay as constant as they can. An encoder of several layers is penalised by
-    the Jacobian of the whole. The other models of the papers, with a penalty on the
-    curvature [2]_, with corrupted inputs [3]_ or with weight decay, are this one with
-    other parameters.
+    ([1]_, equation 1). It makes the features as constant as they can be while they
+    still reconstruct the data well. The penalty of a deep encoder is that of the
+    Jacobian of all its layers together. Other parameters give the other models of the
+    papers: with a penalty on the curvature [2]_, with corrupted inputs [3]_ or with
+    weight decay.
 
-    Scale the data before, with MinMaxScaler or StandardScaler: a squashing activation
-    can't represent values of very different or very large size.
+    Scale the data first, with MinMaxScaler or StandardScaler: a bounded activation
+    can't represent features of very different scales or very large values.
 
     Parameters
     ----------
     n_hidden : int or sequence of int, default=64
-        Number of hidden units: of features that `transform` returns. A sequence makes
-        a deep encoder, layer by layer, such as ``(512, 128)``; the decoder mirrors it,
-        and the penalty is that of the whole: see the user guide on what it does not do.
-        In [1, inf).
+        Number of hidden units, which is the number of features that `transform`
+        returns. In [1, inf). A sequence such as ``(512, 128)`` has the numbers of units
+        of the layers of a deep encoder. The decoder mirrors the encoder, and the
+        penalty is that of all layers together; the user guide explains its limits.
 
     lam : float or "auto", default="auto"
         Weight λ of the contraction penalty, in [0, inf); 0 is a plain autoencoder.
@@ -134,24 +136,25 @@ class ContractiveAutoencoderTransformer(
 
     gamma : float, default=0.0
         Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
-        [0, inf), with two draws of ε for each sample and step; the CAE+H of [2]_. It
-        needs a smooth activation: of "relu" and "leaky_relu" the gradient leaves out
-        the kinks, and "identity" has no curvature.
+        [0, inf). This is the CAE+H of [2]_, with two draws of ε for each sample and
+        step. The penalty needs a smooth activation: the gradient ignores the kinks of
+        "relu" and "leaky_relu", and "identity" has no curvature.
 
     sigma : float, default=0.1
-        Standard deviation of the normal ε, in (0, inf), in the units of the data. Only
-        used if ``gamma > 0``.
+        Standard deviation of the normally distributed ε, in (0, inf), in the units of
+        the data. Only used if ``gamma > 0``.
 
     alpha : float, default=0.0
         Weight of the sum of all squared weights (weight decay), in [0, inf); tied
-        weights count once. It isn't divided by the number of samples, as that of
-        `~sklearn.neural_network.MLPRegressor` is.
+        weights count once. Unlike that of `~sklearn.neural_network.MLPRegressor`, the
+        term isn't divided by the number of samples.
 
     corruption : {"gaussian", "masking"} or None, default=None
-        What is done to the input while training, the uncorrupted data being what to
-        reconstruct: a denoising autoencoder [3]_. "gaussian" adds normal noise of
-        standard deviation ``corruption_level``, "masking" sets each feature to zero
-        with that probability. The penalties are then those at the corrupted input.
+        Corruption of the input during training. The model then learns to reconstruct
+        the uncorrupted data, as a denoising autoencoder [3]_. "gaussian" adds normal
+        noise of standard deviation ``corruption_level``. "masking" sets each feature to
+        zero with probability ``corruption_level``. The penalties are computed at the
+        corrupted input.
 
     corruption_level : float, default=0.1
         In [0, inf) for "gaussian", in [0, 1) for "masking", where it is rounded to a
@@ -171,78 +174,84 @@ class ContractiveAutoencoderTransformer(
         as a probability; it requires data in [0, 1].
 
     tied_weights : bool, default=True
-        Whether the decoder weights are V = g Wᵀ, with a fixed number g. It halves the
-        number of parameters and keeps the penalty of one layer meaningful: a decoder of
-        its own can undo any shrinking of W, so that the penalty can be made small
-        without changing what the features say. g is 1 where units can reconstruct the
-        data without saturating, as they can for most data in [0, 1], and otherwise the
-        mean square of the pre-activations that the start would have with g = 1.
+        Whether the decoder weights are V = g Wᵀ, with a fixed number g. Tied weights
+        halve the number of parameters, and keep the penalty of one layer meaningful: an
+        untied decoder can undo any shrinking of W, so that the penalty can become small
+        although the features carry the same information. Let r be the root mean square
+        that the initial pre-activations would have with g = 1. g is 1 if r is between
+        1/8 and 1, as for most data in [0, 1]. g is r² if r is above 1, so that units
+        don't saturate, and (8 r)² if r is below 1/8.
 
     n_projections : int or None, default=1
-        Number of random projections with which each step of training estimates the
-        penalties of a deep encoder, without bias [4]_; None computes them exactly, for
-        ``history_`` even if ``lam=0``, which takes many times longer. In [1, inf). One
-        layer's are always exact.
+        Number of random projections from which each training step computes unbiased
+        estimates of a deep encoder's penalties [4]_. In [1, inf). None computes the
+        penalties exactly, which takes many times longer, even with ``lam=0``, as
+        ``history_`` records the contraction. The penalties of one layer are always
+        exact.
 
     solver : {"adam", "muon"}, default="muon"
-        Optimiser. "muon" [5]_ orthogonalises the steps of the weights; it reaches lower
-        objectives in less time, but each of its steps costs more. "adam" [6]_ is for
-        layers so wide that this is too much.
+        Optimiser. "muon" [5]_ orthogonalises the updates of the weights. It reaches
+        lower objectives in less time, although its steps cost more. "adam" [6]_ is for
+        layers so wide that the steps of "muon" cost too much.
 
     learning_rate_init : float, default=0.05
-        Initial learning rate, in (0, inf). It is relative to the size of the weights at
-        the start, so that it need not be changed for data of another scale. It stays
-        while there is progress, and then falls to zero; see ``n_iter_no_change``.
+        Initial learning rate, in (0, inf). It is relative to the size of the initial
+        weights, so that it need not be changed for data of another scale. It is
+        constant as long as there is progress, and then falls to zero; see
+        ``n_iter_no_change``.
 
     batch_size : int or "auto", default="auto"
-        Number of samples of a gradient step. "auto" is n_samples // 16, but at least
+        Number of samples in a gradient step. "auto" is n_samples // 16, but at least
         16 and at most 1024.
 
     max_iter : int, default=500
         Maximum number of epochs. In [1, inf).
 
     tol : float, default=0.02
-        Relative improvement of the objective that counts as progress, relative to at
-        least 1% of the variance of X (summed over features). In [0, inf).
+        Improvement of the objective that counts as progress, in [0, inf). It is
+        relative to the objective, or to 1% of the variance of X (summed over features)
+        if the objective is below that.
 
     n_iter_no_change : int, default=3
-        Number of times without progress after which the learning rate begins to fall.
-        Progress is judged after each epoch or, where an epoch has fewer than 16 steps,
-        by the mean of several. The rate falls linearly, over as many epochs as it was
-        constant; then training has converged. In [1, inf).
+        Number of checks without progress after which the learning rate begins to fall,
+        in [1, inf). Progress is checked after about every 16 steps, but at most once an
+        epoch, on the mean objective of the epochs since the last check. The rate falls
+        linearly to zero, over as many epochs as it was constant. Then training has
+        converged.
 
     early_stopping : bool, default=False
-        Whether to watch the objective on held-out samples in place of that on the
+        Whether to watch the objective on held-out samples instead of that on the
         training samples, and to return the parameters for which it was lowest. If
-        ``corruption`` is not None, they are corrupted too, in the same way each time.
+        ``corruption`` is not None, the held-out samples are corrupted too, in the same
+        way each time.
 
     validation_fraction : float, default=0.1
         Fraction of the samples to hold out, in (0, 1). Only used if
         ``early_stopping=True``.
 
     precision : {"bfloat16", "float32", "float64"}, default="float32"
-        Arithmetic of the training. "bfloat16" keeps the parameters and the optimiser's
-        memory in float32; where the device has no matrix instructions for it, training
-        warns and uses float32.
-        `transform` and all other methods compute in float32 if their input is, and
-        in float64 otherwise.
+        Number format of the computations in training. "bfloat16" keeps the parameters
+        and the optimiser's memory in float32. If the device has no matrix instructions
+        for bfloat16, training warns and uses float32. `transform` and all other methods
+        compute in float32 if their input is float32, and in float64 otherwise.
 
     device : str or torch.device, default="auto"
         Where to compute: "cpu", "cuda", "cuda:<index>", "mps", or "auto" for CUDA if
-        there is a GPU and the CPU otherwise. It may be changed after fit: the fitted
-        attributes are NumPy arrays. "mps" has no float64: it can't train in that
-        precision, and data of that dtype are transformed on the CPU.
+        there is a GPU and the CPU otherwise. It may be changed after fit, as the fitted
+        attributes are NumPy arrays. "mps" has no float64: training in that precision
+        raises an error, and data of that dtype are transformed on the CPU.
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the previous solution. If ``max_iter`` or a callback
-        stopped that, a fit to the same data with the same settings resumes exactly
-        where it was; any other one starts from there at the initial learning rate.
-        Of a memory map larger than 256 MiB it compares about 1000 rows.
+        Whether `fit` continues from the previous solution. If ``max_iter`` or a
+        callback stopped the previous fit, a fit to the same data with the same settings
+        resumes it exactly. Any other fit starts from the previous parameters at the
+        initial learning rate. To tell whether a memory map larger than 256 MiB is the
+        same, `fit` compares about 1000 of its rows.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds the initial parameters, the order of the samples, the corruption and the
-        held-out samples. Pass an int for reproducible results. See :term:`Glossary
-        <random_state>`.
+        Seeds the initial parameters, the order of the samples, the corruption, the
+        estimates of penalties and the choice of held-out samples. Pass an int for
+        reproducible results. See :term:`Glossary <random_state>`.
 
     verbose : bool or int, default=False
         Whether to print the terms of the objective and the learning rate after each
@@ -251,29 +260,30 @@ class ContractiveAutoencoderTransformer(
     Attributes
     ----------
     encoder_coefs_ : list of ndarray of shape (n_features, n_hidden)
-        The encoder weights W, by layer.
+        The encoder weights W of each layer.
 
     encoder_intercepts_ : list of ndarray of shape (n_hidden,)
-        The encoder biases b, by layer.
+        The encoder biases b of each layer.
 
     decoder_coefs_ : list of ndarray of shape (n_hidden, n_features)
-        The decoder weights V, by layer; transposes of the encoder's if tied, the last
-        one times g.
+        The decoder weights V of each layer. If weights are tied, they are the
+        transposes of the encoder's weights, the last one multiplied by g.
 
     decoder_intercepts_ : list of ndarray of shape (n_features,)
-        The decoder biases c, by layer.
+        The decoder biases c of each layer.
 
     components_ : ndarray of shape (n_hidden, n_features)
         The filters of the first layer, Wᵀ.
 
     loss_curve_ : ndarray of shape (n_epochs,)
-        Objective of each epoch: the mean over its batches, as met while training.
+        Objective of each epoch: the mean over its samples, as computed during training.
 
     history_ : dict of ndarray of shape (n_epochs,)
-        Curves of the terms, "reconstruction", "contraction" (‖J‖²_F, without the factor
-        ``lam``) and, if ``gamma > 0``, "curvature", and of "validation_loss" if
-        ``early_stopping=True``; NaN for epochs without. If ``corruption`` is not None,
-        all are at the corrupted input.
+        Curves by name: "reconstruction"; "contraction", ‖J‖²_F without the factor
+        ``lam``; "curvature", without the factor ``gamma``, if ``gamma > 0``; and
+        "validation_loss" if ``early_stopping=True``. Epochs in which a quantity wasn't
+        computed have NaN. If ``corruption`` is not None, all curves are computed at the
+        corrupted input.
 
     lam_ : float
         The weight λ that was used.
@@ -290,24 +300,24 @@ class ContractiveAutoencoderTransformer(
 
     See Also
     --------
-    sklearn.decomposition.PCA : The best linear reconstruction.
+    sklearn.decomposition.PCA : Features with the best linear reconstruction.
     sklearn.neural_network.BernoulliRBM : Features from a generative model.
 
     Notes
     -----
-    The fitted state is NumPy only: a model fitted on a GPU unpickles and works where
-    there is none.
+    The fitted state holds NumPy arrays and no tensors: a model fitted on a GPU can be
+    unpickled and used on a machine without one.
 
     With ``sklearn.set_config(array_api_dispatch=True)`` the methods `transform`,
     `inverse_transform`, `score_samples`, `jacobian` and `contraction` compute with
-    PyTorch tensors on the tensor's device, whatever ``device`` is, and return tensors
-    there, without gradients. scikit-learn needs ``SCIPY_ARRAY_API=1`` for that, an
-    environment variable, set before SciPy is imported. The estimator has no tag
-    ``array_api_support``: that promises fitted attributes in the tensor's namespace.
-    Otherwise tensors are taken as the arrays that they hold.
+    PyTorch tensors on the tensor's device, whatever ``device`` is. They return tensors
+    on that device, without gradients. scikit-learn requires that the environment
+    variable ``SCIPY_ARRAY_API=1`` is set before SciPy is imported. The estimator lacks
+    the tag ``array_api_support``, which promises fitted attributes in the tensor's
+    namespace. Without array API dispatch, tensors are treated as NumPy arrays.
 
-    Hidden features vary little by design. A regularised model after this one wants
-    them on a common scale: put a StandardScaler in between.
+    Hidden features vary little by design. Put a StandardScaler between this estimator
+    and a regularised model, which needs features on a common scale.
 
     A common implementation in Keras takes the mean over features of the squared
     error: its loss is this one's divided by n_features, and its ``lam`` is this
@@ -445,7 +455,7 @@ class ContractiveAutoencoderTransformer(
         """Fit the model to the data.
 
         Ctrl-C stops the training with a warning and keeps the last finished epoch. In
-        `skcae.distributed.data_parallel`, X is this process's part of the data.
+        `skcae.distributed.data_parallel`, X is this process's shard of the data.
 
         Parameters
         ----------
@@ -471,22 +481,23 @@ class ContractiveAutoencoderTransformer(
             If a parameter or the data are invalid, or if the objective becomes
             infinite or NaN. An estimator that was fitted before stays as it was.
         MemoryError
-            If ``n_hidden`` or ``batch_size`` are too large for the memory; likewise.
+            If ``n_hidden`` or ``batch_size`` are too large for the memory. Here, too,
+            an estimator that was fitted before stays as it was.
 
         Warns
         -----
         ConvergenceWarning
             If training reached ``max_iter`` before it converged.
         UserWarning
-            If the reconstruction explains less than a tenth of the variation of X, as
-            it does for a far too large ``lam`` (only without corruption): of the
-            variance for the squared error, and for the
-            cross-entropy of the difference between the loss of a constant
-            reconstruction and that of a perfect one; if rounding X to ``precision``
-            takes more than a tenth of its variance; if X leaves [0, 1], all that
-            ``output_activation="sigmoid"`` can reconstruct; if the device has no
-            instructions for ``precision="bfloat16"``; if other samples than before have
-            to be held out where training continues; or if training was interrupted.
+            If the reconstruction explains less than a tenth of the variation of X, for
+            example because ``lam`` is far too large. For the squared error the
+            variation is the variance, and for the cross-entropy the difference between
+            the loss of a constant reconstruction and that of a perfect one. There is no
+            such warning with corruption. Further, if rounding X to ``precision`` loses
+            more than a tenth of its variance; if X has values outside of [0, 1], which
+            ``output_activation="sigmoid"`` can't reconstruct; if the device has no
+            instructions for ``precision="bfloat16"``; if training continues but can't
+            hold out the same samples as before; or if training was interrupted.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -521,10 +532,10 @@ class ContractiveAutoencoderTransformer(
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train for one epoch on a chunk of the data.
 
-        It goes on from the current parameters and doesn't look for convergence. The
-        first call takes the initial parameters from its chunk, which should hold
-        several hundred rows. The learning rate stays the initial one, so that a lower
-        one than for `fit` is better. Callbacks are called by `fit` alone.
+        Training continues from the current parameters. Convergence isn't checked. The
+        first call computes the initial parameters from its chunk, which should have
+        several hundred rows. The learning rate is always ``learning_rate_init``, so
+        that a lower value than for `fit` is better. Callbacks are called by `fit` only.
 
         Parameters
         ----------
@@ -547,15 +558,15 @@ class ContractiveAutoencoderTransformer(
         MemoryError
             As for `fit`.
         AttributeError
-            If ``early_stopping=True``, which needs whole fits.
+            If ``early_stopping=True``, which only `fit` supports.
 
         Warns
         -----
         UserWarning
-            If rounding X to ``precision`` takes more than a tenth of its variance, or
+            If rounding X to ``precision`` loses more than a tenth of its variance, or
             if the device has no instructions for ``precision="bfloat16"``.
         """
-        # _fit_context leaves this out when the estimator is fitted.
+        # _fit_context doesn't validate when the estimator is fitted.
         self._validate_params()
         continues = self.__sklearn_is_fitted__()
         with all_or_nothing(self):
@@ -587,10 +598,11 @@ class ContractiveAutoencoderTransformer(
         return data, held_out, rng
 
     def _how_to_split(self, n_samples, rng, continues):
-        """Return what decides which rows are held out, by name.
+        """Return the settings that determine which rows are held out, by name.
 
         Training that continues holds out the same rows, so that it is never validated
-        on rows that it was trained on. That can't be where their number has changed.
+        on rows that it was trained on. That is impossible if the number of rows or
+        ``validation_fraction`` has changed.
         """
         group = current_group()
         now = {
@@ -608,10 +620,9 @@ class ContractiveAutoencoderTransformer(
             )
             warnings.warn(
                 "The held-out samples are drawn anew, since the number of samples (of "
-                "each process) or validation_fraction isn't that of the training that "
-                f"continues: {', but '.join(texts)} before. Some of them may be "
-                "samples that it was trained on, on which the validation loss is too "
-                "low."
+                "each process) or validation_fraction has changed: "
+                f"{', but '.join(texts)} before. The model may have been trained on "
+                "some of these samples, on which the validation loss is too low."
             )
         return now
 
@@ -663,7 +674,7 @@ class ContractiveAutoencoderTransformer(
     def _penalty_settings(self):
         """Return the weights and the other parameters of the penalties, by name.
 
-        A weight that is yet to be chosen is None.
+        A weight that is still to be chosen is None.
         """
         return {
             name: None if value == "auto" else float(value)
@@ -691,15 +702,17 @@ class ContractiveAutoencoderTransformer(
             return
         scale = "StandardScaler after X.toarray()" if rows.sparse else scalers(rows)
         warnings.warn(
-            f"Rounding X to precision={precision!r} for training takes "
-            f"{min(lost, 1):.0%} of its variance: in that precision its values differ "
-            f"by little or nothing. Scale X, with {scale}, or use precision='float64'."
+            f"Rounding X to precision={precision!r} for training loses "
+            f"{min(lost, 1):.0%} of its variance, since its values differ little or "
+            f"not at all in that precision. Scale X, with {scale}, or use "
+            "precision='float64'."
         )
 
     def _settings(self):
-        """Return the parameters that need no data to be valid, by the engine's names.
+        """Return the parameters that don't depend on the data, by the engine's names.
 
-        Raises ValueError where `_parameter_constraints` can't tell that one isn't.
+        Raises ValueError if they are invalid in a way that `_parameter_constraints`
+        can't express.
         """
         loss = LOSSES[self.loss]
         output_activation = self._output_activation()
@@ -725,13 +738,13 @@ class ContractiveAutoencoderTransformer(
         }
 
     def _output_activation(self):
-        """Return the output activation, of which "auto" is a rule."""
+        """Return the output activation, with "auto" resolved."""
         if self.output_activation == "auto":
             return LOSSES[self.loss].default_output
         return self.output_activation
 
     def _new_architecture(self, n_features):
-        """Return the architecture of a fit to so many features."""
+        """Return the architecture of a fit to ``n_features`` features."""
         return Architecture(
             (n_features, *self._hidden_sizes()),
             self.activation,
@@ -759,12 +772,13 @@ class ContractiveAutoencoderTransformer(
         return tuple(map(int, sizes))
 
     def _fitted_attributes(self, training, why=None):
-        """Return the attributes to set, where training ended because of ``why``."""
+        """Return the fitted attributes; ``why`` is the reason why training ended."""
         trainer = training.trainer
         arrays = trainer.arrays(training.progress.kept)
         history = training.curves()
         loss_curve = history.pop("objective")
-        # An interrupt may have come in the middle of an epoch.
+        # An interrupted training can't be resumed exactly: the interrupt may have come
+        # in the middle of an epoch.
         ended = why == "interrupt" or training.schedule.converged
         return {
             "encoder_coefs_": arrays.encoder_weights,
@@ -795,7 +809,7 @@ class ContractiveAutoencoderTransformer(
                 f"with {unit_scaler(rows)} say, or use output_activation='identity'."
             )
             return
-        if self.corruption is not None:  # The error is not of X itself.
+        if self.corruption is not None:  # The model was trained on other inputs than X.
             return
         trainer = training.trainer
         explained, saturated = trainer.explained(self._arrays, rows)
@@ -827,16 +841,16 @@ class ContractiveAutoencoderTransformer(
         )
         warnings.warn(
             f"The reconstruction explains {max(0, explained):.1%} of the {of_what}: "
-            "the features keep next to nothing of it. In this order, "
+            "the features keep next to nothing of it. Try, in this order: "
             f"{'; or '.join(advice)}."
         )
 
     def _weights_in_use(self):
-        """Return whether each penalty has a weight, by the weight's name."""
+        """Return whether the weight of each penalty isn't 0, by the weight's name."""
         return {p.weight: getattr(self, p.weight) != 0 for p in PENALTIES.values()}
 
     def _explained_failure(self, rows):
-        """Return the context in which errors of training say what to change."""
+        """Return the context that makes errors of training say what to change."""
         return explained_failure(
             partial(self._diverged, rows), self._out_of_memory(rows)
         )
@@ -868,7 +882,7 @@ class ContractiveAutoencoderTransformer(
             f"batch_size={self.batch_size!r} on X with {rows.shape[1]} features."
         )
 
-    # What the fitted model computes
+    # Methods of the fitted model
 
     def transform(self, X):
         """Encode the data.
@@ -893,7 +907,8 @@ class ContractiveAutoencoderTransformer(
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_hidden)
-            What `transform` returned, or other points of the hidden space.
+            Hidden representations: the output of `transform`, or any points of the
+            hidden space.
 
         Returns
         -------
@@ -914,9 +929,10 @@ class ContractiveAutoencoderTransformer(
     def score_samples(self, X):
         """Compute minus the reconstruction loss of each sample.
 
-        Low values mark samples unlike those that the model was fitted to. The
-        cross-entropy is at least the entropy of the sample itself: it tells unlike
-        samples apart only where all are about equally far from zeros and ones.
+        Low values mark samples unlike those that the model was fitted to. With
+        ``loss="cross_entropy"`` the loss is at least the entropy of the sample itself.
+        Scores of different samples are then comparable only if the samples' values are
+        about equally close to 0 and 1.
 
         Parameters
         ----------
@@ -926,7 +942,7 @@ class ContractiveAutoencoderTransformer(
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Minus the loss, summed over features; the penalty is not part of it.
+            Minus the loss, summed over features, without penalties.
         """
         X = self._validate_rows_or_tensor(X)
         check_range(X, self._loss)
@@ -938,9 +954,9 @@ class ContractiveAutoencoderTransformer(
     def score(self, X, y=None):
         """Compute the mean of `score_samples`: higher is better.
 
-        The penalty isn't part of it, so that a search over ``lam`` by this score ends
-        at 0, or near it where the penalty helps against overfitting. Score what you
-        want the features for.
+        The score doesn't include the penalty. A search for the ``lam`` with the best
+        score therefore ends at 0, or near 0 if the penalty helps against overfitting.
+        To choose ``lam``, score the task that the features are for.
 
         Parameters
         ----------
@@ -952,7 +968,8 @@ class ContractiveAutoencoderTransformer(
         Returns
         -------
         score : float
-            Minus the reconstruction loss, summed over features, mean over samples.
+            Minus the reconstruction loss, summed over features and averaged over
+            samples.
         """
         return float(self.score_samples(X).mean())
 
@@ -984,8 +1001,8 @@ class ContractiveAutoencoderTransformer(
         Returns
         -------
         norms : ndarray of shape (n_samples,)
-            Squared Frobenius norms of the encoder's Jacobian: how much the hidden
-            representation moves with the input.
+            Squared Frobenius norms of the encoder's Jacobian. They say how sensitive
+            the hidden representation is to the input.
         """
         X = self._validate_rows_or_tensor(X)
         entries = entries_per_row(self._fitted_architecture)
@@ -1003,7 +1020,7 @@ class ContractiveAutoencoderTransformer(
         return validated(self, X, dtype=types, reset=False)
 
     def _map_rows(self, function, X, parts=("encoder", "decoder"), **kwargs):
-        """Compute a function of the rows with these parts of the parameters."""
+        """Apply an engine function to the rows, with these parts of the parameters."""
         rows = as_rows(X)
         arrays = Parameters(
             *(
@@ -1046,7 +1063,7 @@ class ContractiveAutoencoderTransformer(
 
     @property
     def _fitted_architecture(self):
-        # Kept as a plain tuple so that a pickle doesn't depend on the engine.
+        # A plain tuple is stored so that a pickle doesn't depend on the engine.
         return Architecture(*self._architecture)
 
     @property

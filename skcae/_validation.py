@@ -1,4 +1,4 @@
-"""Checks of the data that all estimators share, and the words for what is wrong."""
+"""Validation of data, and parts of error messages, for all estimators."""
 
 from functools import partial, wraps
 from numbers import Real
@@ -18,7 +18,8 @@ from .engine.rows import (
     split_numbers,
 )
 
-# Data of other types are converted to the first, as a whole; but see `validated`.
+# Data of other types are converted to the first of these, as a whole. `_checked` makes
+# an exception for large memory maps.
 TYPES = (np.float64, np.float32, np.uint8)
 
 
@@ -28,17 +29,17 @@ def validated(estimator, X, *y, **kwargs):
 
 
 def validated_codes(estimator, X, **kwargs):
-    """Return the `Rows` of X, which aren't those of the space that was fitted."""
+    """Return the `Rows` of X, whose columns aren't the features of the fitted data."""
     function = partial(check_array, input_name="X", estimator=estimator)
     return _checked(function, estimator, X, **kwargs)
 
 
 def _checked(function, estimator, X, *y, dtype=TYPES, order=None, **kwargs):
-    """Call one of scikit-learn's functions; X may be a CSR array.
+    """Validate X, and y if it is given, by one of scikit-learn's functions.
 
-    A large memory map of numbers keeps its type and order: it is converted batch by
-    batch. Its check for NaN and infinite values goes block by block, as it needs as
-    many bytes as float16 has entries.
+    A large memory map of numbers keeps its type and order; it is converted later, batch
+    by batch. It is checked for NaN and infinite values block by block, since for
+    float16 the check needs another byte for each entry.
     """
     by_block = is_out_of_core(X)
     if by_block and X.dtype.kind in "biuf" and X.dtype.itemsize <= 8:
@@ -56,7 +57,7 @@ def _checked(function, estimator, X, *y, dtype=TYPES, order=None, **kwargs):
     rows = as_rows(X)
     if by_block:
         for block in rows.blocks():
-            # To scikit-learn 1.6 foreign-endian numbers are no floats.
+            # scikit-learn 1.6 doesn't recognise foreign-endian numbers as floats.
             block = block.astype(block.dtype.newbyteorder("="), copy=False)
             assert_all_finite(
                 block, estimator_name=type(estimator).__name__, input_name="X"
@@ -65,10 +66,10 @@ def _checked(function, estimator, X, *y, dtype=TYPES, order=None, **kwargs):
 
 
 def array_or_tensor(X):
-    """Return X to compute with, and the dtypes that it may have.
+    """Return X as an array or a tensor, and the dtypes that it may have.
 
-    A tensor is an array, unless scikit-learn's array API dispatch asks for results that
-    are tensors on its device.
+    A tensor becomes an array, unless scikit-learn's array API dispatch is on. Results
+    are then tensors on the same device.
     """
     if not get_config()["array_api_dispatch"] or isinstance(X, np.ndarray):
         return as_array(X), TYPES
@@ -78,7 +79,7 @@ def array_or_tensor(X):
 
 
 def plain(value):
-    """Return a parameter's value such that equal numbers look the same."""
+    """Return a parameter's value in a form that is the same for equal numbers."""
     value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -128,12 +129,12 @@ def without_zeros(rows, weights):
 
 
 def scalers(rows):
-    """Return the names of scikit-learn's scalers that take the rows, for a message."""
+    """Return the names of scikit-learn's scalers for such rows, for a message."""
     return "MaxAbsScaler" if rows.sparse else "StandardScaler or MinMaxScaler"
 
 
 def unit_scaler(rows, dense="MinMaxScaler"):
-    """Return the name of one that takes them to [0, 1]: ``dense`` for dense rows."""
+    """Return the name of a scaler to [0, 1]: ``dense``, unless the rows are sparse."""
     if not rows.sparse:
         return dense
     low, _ = rows.extremes()
@@ -143,7 +144,7 @@ def unit_scaler(rows, dense="MinMaxScaler"):
 def beyond_unit_interval(rows):
     """Return "from <least> to <greatest value>" if that isn't in [0, 1], else None."""
     low, high = rows.extremes()
-    # A scaler's rounding is no error.
+    # Rounding in a scaler is not an error.
     xp, _ = get_namespace(low)
     is_float = xp.isdtype(low.dtype, "real floating")
     tolerance = 8 * xp.finfo(low.dtype).eps if is_float else 0
@@ -153,7 +154,7 @@ def beyond_unit_interval(rows):
 
 
 def check_range(rows, loss):
-    """Raise ValueError if a loss requires rows in [0, 1], and these aren't."""
+    """Raise ValueError if the loss requires rows in [0, 1] but these aren't."""
     if LOSSES[loss].unit_interval and (values := beyond_unit_interval(rows)):
         scaler = unit_scaler(rows, dense="MinMaxScaler(clip=True)")
         raise ValueError(
@@ -175,12 +176,12 @@ def split(n_samples, fraction, generator):
 
 
 def hinting(**names):
-    """Make an estimator's ``__init__`` say which parameter another one's name means.
+    """Make an estimator's ``__init__`` suggest its own names for unknown parameters.
 
     Parameters
     ----------
     **names : str
-        The right names, by names that users know from other estimators.
+        The right names, by the names of other estimators.
     """
 
     def decorate(init):

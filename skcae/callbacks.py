@@ -1,4 +1,4 @@
-"""What scikit-learn calls while a model is fitted (from version 1.9 on)."""
+"""Callbacks that scikit-learn 1.9 and newer calls while a model is fitted."""
 
 import os
 import pickle
@@ -18,9 +18,9 @@ _WITH_EPOCHS = ContractiveAutoencoderClassifier, ContractiveAutoencoderTransform
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves out the callbacks of all estimators, those inside of others too.
+    """Leaves out the callbacks of all estimators, including nested ones.
 
-    They may hold what can't be saved: files, threads, connections.
+    Callbacks may hold objects that can't be pickled: files, threads, connections.
     """
 
     def reducer_override(self, value):
@@ -30,34 +30,35 @@ class _Pickler(pickle.Pickler):
 
 
 class Checkpoint:
-    """Save the model after each epoch, so that a killed training can go on.
+    """Save the model after each epoch, so that a killed training can be resumed.
 
-    Pass it to ``set_callbacks`` of `ContractiveAutoencoderTransformer` with
-    ``warm_start=True``. What it saves is a pickle of the model, fitted as if training
-    had ended with that epoch. Loaded again, its ``fit(X)`` goes on exactly, with
-    ``max_iter`` more epochs to go; for no more than ``total`` in all, call
-    ``set_params(max_iter=total - model.n_iter_)`` before, unless that is 0: the file
-    then holds the result. `partial_fit` calls no callbacks, this one included: save
-    what it leaves yourself.
+    Pass a checkpoint to ``set_callbacks`` of a `ContractiveAutoencoderTransformer` with
+    ``warm_start=True``. It saves a pickle of the model, fitted as if training had ended
+    with that epoch. After loading the pickle, ``fit(X)`` resumes the training exactly,
+    for at most ``max_iter`` further epochs. To limit the epochs of both calls to
+    ``total``, first call ``set_params(max_iter=total - model.n_iter_)``. If that number
+    is 0, the loaded model is the result.
 
-    When training has converged, the file has served its purpose: delete or rename it.
-    A model that had converged has nothing to go on with: its ``fit(X)`` begins another
-    training, from its weights. After Ctrl-C `fit` returns as well, with a warning; the
-    file is what can go on exactly then.
+    When training has converged, delete or rename the file. A model that had converged
+    can't be resumed: its ``fit(X)`` begins another training, from its weights. After
+    Ctrl-C, too, `fit` returns, with a warning. The file, unlike the model that `fit`
+    returns, can then be used to resume the training exactly.
 
-    A path is for one fit: those of a search, whose clones share their callbacks, would
-    overwrite each other's file. In a pipeline it goes on the step.
+    Use a path for one fit only. The fits of a hyper-parameter search would overwrite
+    each other's file, since clones share their callbacks. In a pipeline, set the
+    callback of the step. `partial_fit` calls no callbacks; save its models yourself.
 
-    In `skcae.distributed.data_parallel` each process sets one, and rank 0 writes its
-    file for all. To go on, all of them load that one, or copies of it.
+    In `skcae.distributed.data_parallel`, set a checkpoint in each process. Only rank 0
+    writes its file. To resume, all processes load that file, or copies of it.
 
-    With `ContractiveAutoencoderClassifier` it saves a classifier after each epoch of
-    fine-tuning, to predict with; that can't go on. Where the autoencoder's training is
-    what takes long, fit that with a checkpoint, and pass it on as ``FrozenEstimator``.
+    With `ContractiveAutoencoderClassifier`, the checkpoint saves a classifier after
+    each epoch of fine-tuning. The classifier can predict, but its training can't be
+    resumed. If the autoencoder's training takes long, fit the autoencoder with a
+    checkpoint and pass it to the classifier as ``FrozenEstimator``.
 
-    The file is replaced as a whole: however a process dies, the file is that of the
-    last epoch that was saved. A process that is killed while it writes leaves its
-    part of the next one beside it, in a file that ends in ``.tmp``.
+    The file is replaced as a whole: however a process ends, the file holds the last
+    epoch that was saved. A process that is killed while it writes leaves a partial file
+    beside it, whose name ends in ``.tmp``.
 
     Parameters
     ----------
@@ -67,23 +68,24 @@ class Checkpoint:
     Raises
     ------
     ValueError
-        When the fit begins, of a transformer with ``warm_start=False`` or of something
-        that has no epochs, such as a pipeline.
+        When a fit begins, if the estimator is a transformer with ``warm_start=False``
+        or has no epochs, such as a pipeline.
     OSError
-        When the fit begins or an epoch ends, if the file can't be written:
-        FileNotFoundError, for example, if its folder doesn't exist. `fit` then raises
-        it, and leaves the estimator as it was.
+        When a fit begins or an epoch ends, if the file can't be written, for example
+        FileNotFoundError if its folder doesn't exist. `fit` raises the error, and
+        leaves the estimator as it was.
 
     Warns
     -----
     UserWarning
-        When the fit of a classifier begins: it can't go on later.
+        When the fit of a classifier begins, as its training can't be resumed.
 
     Examples
     --------
-    Run again after it was killed, by a power failure say, this goes on where it was
-    (callbacks are not saved, so it sets them in any case). Ctrl-C and too few epochs
-    warn; as errors, these warnings end it before it deletes the file:
+    If this script is killed, by a power failure for example, run it again to resume the
+    training. It sets the callback in any case, since callbacks are not saved. After
+    Ctrl-C or too few epochs, `fit` warns. The script turns these warnings into errors,
+    so that it ends before it deletes the file:
 
     >>> import pickle
     >>> import warnings
@@ -111,14 +113,14 @@ class Checkpoint:
         self.path = Path(path)
 
     def setup(self, estimator, context):
-        """Check that training can go on from the file, and that it can be written.
+        """Check that training can be resumed from the file, and that it can be written.
 
         Parameters
         ----------
         estimator : estimator instance
             The estimator that is fitted.
         context : sklearn.callback.CallbackContext
-            Its task.
+            The task of the fit.
         """
         name = type(estimator).__name__
         if not isinstance(estimator, _WITH_EPOCHS):
@@ -129,8 +131,8 @@ class Checkpoint:
             )
         if not hasattr(estimator, "warm_start"):
             warnings.warn(
-                f"What Checkpoint saves of a {name} can predict, but its training "
-                "can't go on."
+                f"A {name} that Checkpoint saves can predict, but its training can't "
+                "go on."
             )
         elif not estimator.warm_start:
             raise ValueError(
@@ -150,7 +152,7 @@ class Checkpoint:
                 f"The path of the checkpoint must be that of a file. {str(self.path)!r}"
                 " is a folder."
             )
-        # The folder may be one to read only.
+        # This raises an error if the folder is read-only.
         self._part.touch()
         self._part.unlink(missing_ok=True)
 
@@ -162,7 +164,7 @@ class Checkpoint:
         estimator : estimator instance
             The estimator that is fitted.
         context : sklearn.callback.CallbackContext
-            Its task.
+            The task of the fit.
         """
 
     def on_fit_task_begin(self, estimator, context):
@@ -203,5 +205,5 @@ class Checkpoint:
 
     @property
     def _part(self):
-        # Of this process: others may save theirs at the same time.
+        # Other processes may save their models at the same time.
         return self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")

@@ -1,4 +1,4 @@
-"""One model, several processes: each fits with rows of its own."""
+"""Data-parallel training of one model by several processes."""
 
 from contextlib import contextmanager
 
@@ -11,29 +11,30 @@ __all__ = ["data_parallel"]
 def data_parallel(group=None):
     """Fit one model together with the other processes of torch.distributed.
 
-    In this context `fit` and `partial_fit` of `ContractiveAutoencoderTransformer` take
-    X as this process's shard of the data. All processes must make the same calls. The
-    gradient of each step is that of the objective on the rows of all processes, so that
-    all end with the same parameters. Other methods don't communicate.
+    In this context, the X of `fit` and `partial_fit` of
+    `ContractiveAutoencoderTransformer` is this process's shard of the data. All
+    processes must make the same calls. The gradient of each step is that of the
+    objective on the rows of all processes, so that all processes end with the same
+    parameters. Other methods don't communicate.
 
     ``batch_size`` counts the rows of all processes together. All processes make the
     same number of steps, however many rows each has; shards of about the same size
     waste the least time. All processes must have the same estimator parameters, except
-    for ``device``, ``verbose`` and ``random_state``. The ``random_state`` of rank 0
-    counts.
-    With early stopping each process holds out some of its rows.
+    for ``device``, ``verbose`` and ``random_state``. The ``random_state`` of rank 0 is
+    used. With early stopping, each process holds out some of its rows.
 
-    An error on one process ends `fit` on all: the others raise RuntimeError. They do so
-    too if a process is terminated, once its connections are closed or else after the
-    timeout of ``init_process_group``. Ctrl-C on one process stops all after the same
-    epoch; another Ctrl-C before `fit` returns changes nothing. A handler of SIGTERM, if
-    there is one in Python, is called between two steps.
+    An error in one process ends `fit` in all processes: the others raise RuntimeError.
+    If a process is terminated, the others raise RuntimeError too: as soon as its
+    connections are closed, or after the timeout of ``init_process_group``. Ctrl-C in
+    one process stops all processes after the same epoch; another Ctrl-C before `fit`
+    returns has no effect. If Python has a handler of SIGTERM, it is called between two
+    steps.
 
     Parameters
     ----------
     group : torch.distributed.ProcessGroup or None, default=None
-        The processes; None is all of them. With only one, it is as if there were no
-        context.
+        The processes. None means all of them. With only one process, the context has no
+        effect.
 
     Yields
     ------
@@ -49,8 +50,8 @@ def data_parallel(group=None):
 
     Examples
     --------
-    A script that ``torchrun`` starts has the rank and the addresses in its environment.
-    This one process stands for all:
+    A script that ``torchrun`` starts gets the rank and the addresses from its
+    environment. In this example, one process is the whole group:
 
     >>> import torch.distributed
     >>> from sklearn.datasets import load_digits

@@ -1,8 +1,8 @@
-"""Export to ONNX, for inference without Python, and to PyTorch, for training on.
+"""Export to ONNX, for inference without Python, and to PyTorch, for further training.
 
-There are converters for skl2onnx, so that whole pipelines convert to ONNX. The optional
-packages come with ``pip install ".[onnx]"`` in the repository root; they are imported
-when a function is called.
+Converters for skl2onnx can convert whole pipelines to ONNX. The optional packages are
+installed by ``pip install ".[onnx]"`` in the repository root, and imported when a
+function needs them.
 """
 
 import math
@@ -26,12 +26,12 @@ _TO_TORCH = {
 }
 _FROM_TORCH = {"module": MODULE_TYPES, **_TO_TORCH}
 
-# The ONNX form of each activation of the engine, for the operators of opset 9 and
-# newer. ``add(operator, *inputs, **attributes)`` adds a node and returns its output;
-# inputs are names or numbers.
+# The ONNX form of each activation of the engine, for opset 9 and newer.
+# ``add(operator, *inputs, **attributes)`` adds a node and returns the name of its
+# output; inputs are names or numbers.
 _ONNX_ACTIVATIONS = {
     "elu": lambda add, a: add("Elu", a, alpha=1.0),
-    # = a Φ(a); ONNX has an operator for it since opset 20 only.
+    # This is a Φ(a). ONNX has an operator for it only since opset 20.
     "gelu": lambda add, a: add(
         "Mul",
         add("Mul", a, 0.5),
@@ -48,7 +48,7 @@ _ONNX_ACTIVATIONS = {
 }
 
 
-# As for scikit-learn's own classifiers.
+# The same options as for scikit-learn's classifiers
 _CLASSIFIER_OPTIONS = {
     "zipmap": [True, False, "columns"],
     "nocl": [True, False],
@@ -58,7 +58,7 @@ _CLASSIFIER_OPTIONS = {
 
 
 def register_onnx_converter():
-    """Teach skl2onnx to convert the estimators of this package.
+    """Register converters for the estimators of this package in skl2onnx.
 
     After one call, ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` convert a
     fitted `ContractiveAutoencoderTransformer`, `ContractiveAutoencoderClassifier` or
@@ -79,7 +79,7 @@ def register_onnx_converter():
 
     See Also
     --------
-    decoder_to_onnx : Export of the other half, `inverse_transform`.
+    decoder_to_onnx : Export of `inverse_transform`.
 
     Examples
     --------
@@ -138,14 +138,14 @@ def decoder_to_onnx(estimator, *, target_opset=None):
         The fitted estimator.
 
     target_opset : int or dict, default=None
-        Version of the ONNX operators, as for ``skl2onnx.to_onnx``; None is the newest
-        that skl2onnx has been tested with.
+        Version of the ONNX operators, as for ``skl2onnx.to_onnx``. None means the
+        newest that skl2onnx has been tested with.
 
     Returns
     -------
     model : onnx.ModelProto
-        Its input "X" is a float32 tensor of shape (n_samples, n_hidden), its output
-        "variable" one of shape (n_samples, n_features).
+        Its input "X" is a float32 tensor of shape (n_samples, n_hidden). Its output
+        "variable" is a float32 tensor of shape (n_samples, n_features).
 
     Raises
     ------
@@ -156,7 +156,7 @@ def decoder_to_onnx(estimator, *, target_opset=None):
 
     See Also
     --------
-    register_onnx_converter : Export of `transform`, in pipelines too.
+    register_onnx_converter : Export of `transform`, also in pipelines.
 
     Examples
     --------
@@ -189,10 +189,10 @@ def decoder_to_onnx(estimator, *, target_opset=None):
 
 @validate_params(_TO_TORCH, prefer_skip_nested_validation=True)
 def to_torch(estimator, part=None):
-    """Make a PyTorch module that computes what a fitted estimator computes.
+    """Make a PyTorch module with the weights of a fitted estimator.
 
-    The module is new: training it doesn't change the estimator. `from_torch` takes its
-    weights back.
+    The module has copies of the weights: training it doesn't change the estimator.
+    `from_torch` makes an estimator of the module's weights.
 
     Parameters
     ----------
@@ -200,28 +200,30 @@ def to_torch(estimator, part=None):
         The fitted estimator.
 
     part : {"encoder", "decoder", "autoencoder"} or None, default=None
-        What to make of a transformer: `transform`, `inverse_transform`, or the one
-        after the other. None is "encoder". Of a classifier it must be None: the module
-        computes the inputs z of the softmax, one for each class.
+        The part of a transformer that the module computes: `transform`,
+        `inverse_transform`, or one after the other. None means "encoder". For a
+        classifier it must be None. The module then computes the inputs z of the
+        softmax, one for each class.
 
     Returns
     -------
     module : torch.nn.Sequential
-        On the CPU, in float32. Its modules have names: "layer1", "activation1",
-        "layer2" and so on, and an autoencoder's "encoder" and "decoder". A decoder has
-        weights of its own, also where those of the estimator are tied.
+        The module, on the CPU and in float32. Its modules are named "layer1",
+        "activation1", "layer2" and so on. An autoencoder has the modules "encoder" and
+        "decoder". A decoder has its own weights, even if those of the estimator are
+        tied.
 
     Raises
     ------
     ValueError
-        If a part of a classifier is asked for.
+        If ``estimator`` is a classifier and ``part`` isn't None.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
     See Also
     --------
-    from_torch : The way back.
-    skcae.losses.contractive_penalty : The penalty, for training on.
+    from_torch : The inverse, after training the module.
+    skcae.losses.contractive_penalty : The penalty, for training the module.
 
     Examples
     --------
@@ -275,19 +277,19 @@ def from_torch(module, estimator, part=None):
     Returns
     -------
     estimator : ContractiveAutoencoderTransformer or ContractiveAutoencoderClassifier
-        Its curves are those of the estimator's own training. The weights of a
-        transformer are no longer tied: ``tied_weights`` is False.
+        The copy. Its curves are those of the original estimator's training. The weights
+        of a transformer are no longer tied: ``tied_weights`` is False.
 
     Raises
     ------
     ValueError
-        If the module's names or shapes are others, or a weight is infinite or NaN.
+        If the module's names or shapes differ, or if a weight is infinite or NaN.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
     See Also
     --------
-    to_torch : The module to begin with.
+    to_torch : Make the module from an estimator.
 
     Examples
     --------
@@ -340,7 +342,7 @@ def from_torch(module, estimator, part=None):
 
 
 def _set_layers(coefs, intercepts, values, prefix=""):
-    """Overwrite the arrays of a list of layers, in their own number format."""
+    """Replace the arrays of all layers; each keeps its number format."""
     for i in range(len(coefs)):
         layer = f"{prefix}layer{i + 1}"
         coefs[i] = values[f"{layer}.weight"].T.astype(coefs[i].dtype, order="C")
@@ -359,7 +361,7 @@ def _skl2onnx():
 
 
 class _Decoder(TransformerMixin, BaseEstimator):
-    """The decoder of a fitted autoencoder, as what skl2onnx can convert."""
+    """The decoder of a fitted autoencoder, as a transformer for skl2onnx."""
 
     def __init__(self, autoencoder):
         self.autoencoder = autoencoder
@@ -389,7 +391,7 @@ def _layers(model):
 
 
 def _labels(scope, classifier):
-    """Return the class labels as an ONNX model can have them: int64 or object."""
+    """Return the class labels in a type that ONNX supports: int64 or strings."""
     from skl2onnx.common.utils_classifier import get_label_classes
 
     check_is_fitted(classifier)
@@ -404,10 +406,10 @@ def _labels(scope, classifier):
 
 
 def _float_type(operator):
-    """Return the type of the numbers that the operator passes on.
+    """Return the type of the operator's output.
 
-    skl2onnx lets the steps after it compute in float64 where X is float64, in float32
-    where it is anything else.
+    In skl2onnx, the following steps compute in float64 if X is float64, and in float32
+    otherwise.
     """
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
@@ -416,14 +418,14 @@ def _float_type(operator):
 
 
 def _infer_shape(operator):
-    """Set the type of the operator's output: a shape calculator of skl2onnx."""
+    """Set the type of the operator's output, as a shape calculator of skl2onnx."""
     n_rows = operator.inputs[0].get_first_dimension()
     n_columns = _layers(operator.raw_operator)[-1][0].shape[1]
     operator.outputs[0].type = _float_type(operator)([n_rows, n_columns])
 
 
 def _infer_classifier_shapes(operator):
-    """The same for a classifier's outputs: the labels and their probabilities."""
+    """Set the types of a classifier's outputs, the labels and the probabilities."""
     from skl2onnx.common.data_types import (
         FloatTensorType,
         Int64TensorType,
@@ -434,7 +436,7 @@ def _infer_classifier_shapes(operator):
     labels = _labels(operator.scope_inst, operator.raw_operator)
     label_type = StringTensorType if labels.dtype == object else Int64TensorType
     operator.outputs[0].type = label_type([n_rows])
-    # ONNX makes dictionaries of float32 only.
+    # ONNX supports only float32 in dictionaries.
     zipped = any(
         other.type == "SklearnZipMap" and operator.outputs[1] in other.inputs
         for other in operator.scope_inst.operators.values()
@@ -482,7 +484,7 @@ def _add_input(add, operator):
     """Add the operator's input as one matrix of float32; return its name."""
     from onnx import TensorProto
 
-    # The columns of a table may come as one input each.
+    # Each column of a table may be a separate input.
     inputs = [add("Cast", x.full_name, to=TensorProto.FLOAT) for x in operator.inputs]
     return add("Concat", *inputs, axis=1)
 
@@ -496,14 +498,14 @@ def _add_layers(add, model, h):
 
 
 def _add_output(add, value, output):
-    """Pass a value on as an output of the operator, in the type declared for it."""
+    """Add a node that casts a value to an output of the operator."""
     from skl2onnx.common.data_types import guess_proto_type
 
     add("Cast", value, to=guess_proto_type(output.type), output=output.full_name)
 
 
 def _convert(scope, operator, container):
-    """Add the operator's nodes to the container: a converter of skl2onnx."""
+    """Add the operator's nodes to the container, as a converter of skl2onnx."""
     add = _adder(scope, container)
     (output,) = operator.outputs
     x = _add_input(add, operator)
@@ -511,7 +513,7 @@ def _convert(scope, operator, container):
 
 
 def _convert_classifier(scope, operator, container):
-    """The same for a classifier."""
+    """Add a classifier's nodes to the container, as a converter of skl2onnx."""
     add = _adder(scope, container)
     label, probabilities = operator.outputs
     options = container.get_options(operator.raw_operator, {"raw_scores": False})
@@ -521,7 +523,7 @@ def _convert_classifier(scope, operator, container):
     add("Gather", labels, number, axis=0, output=label.full_name)
     if not options["raw_scores"]:
         z = add("Softmax", z, axis=1)
-    elif labels.shape == (2,):  # Minus and plus the decision function.
+    elif labels.shape == (2,):  # The scores are minus and plus the decision function.
         z = add("MatMul", z, np.array([[1.0, -1.0], [-1.0, 1.0]]))
     _add_output(add, z, probabilities)
 

@@ -1,8 +1,8 @@
 """The local geometry that a fitted contractive autoencoder has learned.
 
-The encoder's Jacobian J = ∂h/∂x at a sample says which directions of the input space
-the hidden representation is sensitive to. Contraction makes it insensitive to most; the
-others are tangent to the manifold near which the data concentrate.
+The encoder's Jacobian J = ∂h/∂x at a sample tells which directions of the input space
+the hidden representation is sensitive to. The penalty makes it insensitive to most
+directions. The others are tangent to the manifold near which the data concentrate.
 """
 
 from numbers import Integral
@@ -30,8 +30,8 @@ _ESTIMATOR = {"estimator": [ContractiveAutoencoderTransformer]}
 def singular_values(estimator, X):
     """Compute the singular values of the encoder's Jacobian at each sample.
 
-    They say by how much the encoder stretches or contracts the neighbourhood of a
-    sample, direction by direction. Their squares sum to ``estimator.contraction(X)``.
+    They are the factors by which the encoder stretches or contracts the neighbourhood
+    of a sample in each direction. Their squares sum to ``estimator.contraction(X)``.
 
     Parameters
     ----------
@@ -57,12 +57,13 @@ def singular_values(estimator, X):
     See Also
     --------
     tangent_bases : The directions that belong to the leading singular values.
-    local_dimension : How many of them matter.
+    local_dimension : The effective number of large singular values.
 
     Notes
     -----
-    They are computed from the Jacobian itself, not from its Gram matrix: the error is
-    of the order of the dtype's precision, relative to the sample's largest value.
+    The singular values are computed from the Jacobian itself, not from its Gram matrix.
+    The error is of the order of the dtype's precision, relative to the sample's largest
+    singular value.
 
     References
     ----------
@@ -106,16 +107,16 @@ def tangent_bases(estimator, X, n_components):
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Data.
     n_components : int
-        Number of vectors, from 1 to the smallest of n_features and the layers' numbers
-        of units, which bounds the rank of the Jacobian.
+        Number of vectors. At least 1, and at most the smallest of n_features and the
+        layers' numbers of units, which bounds the rank of the Jacobian.
 
     Returns
     -------
     bases : ndarray of shape (n_samples, n_components, n_features)
         Orthonormal vectors in the order of descending singular values, in float32 if X
-        is, else in float64. The entry of largest magnitude of each is positive. Vectors
-        of equal singular values, zero for example, are an arbitrary basis of their
-        span.
+        is, else in float64. The entry of largest magnitude of each vector is positive.
+        The vectors of equal singular values, such as zeros, are an arbitrary basis of
+        their span.
 
     Raises
     ------
@@ -173,7 +174,7 @@ def local_dimension(estimator, X):
 
         (Σ_i σ_i²)² / Σ_i σ_i⁴
 
-    which is k if k singular values are equal and the others zero.
+    which is k if k singular values are equal and the others are zero.
 
     Parameters
     ----------
@@ -185,8 +186,8 @@ def local_dimension(estimator, X):
     Returns
     -------
     dimensions : ndarray of shape (n_samples,)
-        Real numbers from 1 to the rank of the Jacobian, or 0 where that vanishes, in
-        float32 if X is, else in float64.
+        Real numbers from 1 to the rank of the Jacobian, or 0 if the Jacobian is zero.
+        In float32 if X is, else in float64.
 
     Raises
     ------
@@ -240,9 +241,10 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     """Compute how much the encoder contracts distances, as a function of the distance.
 
     The contraction ratio of two points is the distance of their hidden representations
-    divided by their own. Here one of the points is a sample and the other is drawn from
-    the sphere of radius r around it. The average as a function of r is the contraction
-    curve [1]_: below 1, the encoder contracts.
+    divided by the distance of the points. Here one of the points is a sample, and the
+    other is drawn from the sphere of radius r around it. The average ratio as a
+    function of r is the contraction curve [1]_. The encoder contracts where it is
+    below 1.
 
     Parameters
     ----------
@@ -253,8 +255,8 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
     radii : array-like of shape (n_radii,)
         Radii r of the spheres, in (0, inf), in the units of X.
     n_directions : int, default=10
-        Number of points to draw on the sphere of each sample. In [1, inf). The spheres
-        of a sample share them, up to their radius.
+        Number of random directions for each sample, in [1, inf). All spheres around a
+        sample share the directions.
     random_state : int, RandomState instance or None, default=None
         Draws the directions. Pass an int for reproducible results. See :term:`Glossary
         <random_state>`.
@@ -274,7 +276,7 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
 
     Notes
     -----
-    It computes in float64, as the differences of small radii need.
+    All computations are in float64, which the differences at small radii need.
 
     References
     ----------
@@ -314,10 +316,11 @@ def contraction_ratio(estimator, X, radii, *, n_directions=10, random_state=None
 def score_field(estimator, X):
     """Compute the displacement from each sample to its reconstruction.
 
-    It points towards where the data concentrate: up to a factor, it estimates the score
-    ∂ log p / ∂x of their density p. That is proven for denoising autoencoders and for
-    a penalty on the Jacobian of the whole reconstruction, both in the limit of no noise
-    or penalty and of unlimited capacity [1]_; the penalty on the encoder is akin.
+    The displacement points to where the data concentrate. Up to a factor, it estimates
+    the score ∂ log p / ∂x of their density p. This is proven for denoising autoencoders
+    and for a penalty on the Jacobian of the whole reconstruction, in the limit of
+    vanishing noise or penalty and of unlimited capacity [1]_. It is not proven for the
+    penalty on the encoder's Jacobian, which is similar.
 
     Parameters
     ----------

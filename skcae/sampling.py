@@ -40,10 +40,10 @@ def sample(
 
         x ← g(h + J Jᵀ ε)   with   h = f(x),  J = ∂f/∂x,  ε ~ N(0, σ² I)
 
-    with the encoder f and the decoder g. J Jᵀ turns noise into moves along the
-    directions that the encoder is sensitive to, each in proportion to its squared
-    singular value: along the manifold, not off it. The decoder returns the mean
-    reconstruction; no noise is added to that.
+    with the encoder f and the decoder g. J Jᵀ turns noise into steps in the directions
+    that the encoder is sensitive to, in proportion to their squared singular values.
+    These directions lead along the manifold and not away from it. No noise is added to
+    the reconstruction that the decoder returns.
 
     Parameters
     ----------
@@ -57,24 +57,23 @@ def sample(
     n_steps : int, default=10
         Number of steps of a walk. In [1, inf).
     sigma : float, default=1.0
-        Standard deviation σ of the noise, in [0, inf). 0 reconstructs ``n_steps``
-        times. As J Jᵀ shrinks with the penalty, so do the steps: the more the encoder
-        contracts, the larger a σ it needs. Choose it so that the walks keep the
-        variance of the data; below, they shrink towards a mean.
+        Standard deviation σ of the noise, in [0, inf). With 0, a walk only reconstructs
+        ``n_steps`` times. The more the encoder contracts, the smaller is J Jᵀ, and the
+        larger σ must be. Choose σ such that the walks keep the variance of the data.
+        With a smaller σ they shrink towards a mean.
     return_path : bool, default=False
         Whether to return all states of the walks instead of the last ones.
     random_state : int, RandomState instance or None, default=None
-        Draws the rows and the noise. Pass an int for reproducible results: a walk of
-        fewer steps is then the beginning of one of more. See :term:`Glossary
+        Draws the rows and the noise. Pass an int for reproducible results; a walk of
+        fewer steps is then the beginning of a walk of more steps. See :term:`Glossary
         <random_state>`.
 
     Returns
     -------
     samples : ndarray of shape (n_samples, n_features) or \
             (n_samples, n_steps + 1, n_features)
-        Where the walks end, or with ``return_path=True`` their states, the first of
-        which is the row that the walk started from; in float32 if X is, else in
-        float64.
+        The last states of the walks. With ``return_path=True``, all states; the first
+        is the row that the walk started from. In float32 if X is, else in float64.
 
     Raises
     ------
@@ -86,15 +85,15 @@ def sample(
     Warns
     -----
     UserWarning
-        If the walks end with more than three times the mean square of the rows that
-        they started from (of the first 1000).
+        If the mean square of the last states is more than three times that of the rows
+        that the walks started from (for the first 1000 walks).
 
     Notes
     -----
-    Walks stay where the data are if reconstruction leads back there. That is so for
-    images in [0, 1] with ``output_activation="sigmoid"`` and ``loss="cross_entropy"``.
-    Where the decoder is linear nothing bounds the states, and long walks can drift far
-    off, even with ``sigma=0``.
+    Walks stay near the data if reconstruction leads back there, as it does for images
+    in [0, 1] with ``output_activation="sigmoid"`` and ``loss="cross_entropy"``. A
+    linear decoder doesn't bound the states: long walks can drift far away, even with
+    ``sigma=0``.
 
     References
     ----------

@@ -14,51 +14,54 @@ __all__ = ["stack"]
 
 @validate_params({"pipeline": [Pipeline]}, prefer_skip_nested_validation=True)
 def stack(pipeline):
-    """Make one deep transformer of a fitted pipeline of transformers.
+    """Make one deep transformer from a fitted pipeline of transformers.
 
-    The papers' deep models are trained layer by layer, each layer contractive for
-    itself, on what the one before computes [1]_ [2]_. A `~sklearn.pipeline.Pipeline`
-    does that. The result encodes and decodes as the pipeline does. Unlike a pipeline it
-    is a `ContractiveAutoencoderTransformer`: its Jacobian and its tangents are those of
-    all layers together, and a `fit` with ``warm_start=True`` trains it as a whole. A
-    `ContractiveAutoencoderClassifier` takes the pipeline itself.
+    The papers' deep models are trained layer by layer. Each layer is a contractive
+    autoencoder of the previous layer's output [1]_ [2]_. A
+    `~sklearn.pipeline.Pipeline` trains in this way. The result encodes and decodes as
+    the pipeline does, but is a `ContractiveAutoencoderTransformer`: its Jacobian and
+    its tangents are those of all layers together, and `fit` with ``warm_start=True``
+    trains all layers together. A `ContractiveAutoencoderClassifier` accepts the
+    pipeline itself.
 
     Parameters
     ----------
     pipeline : Pipeline
-        Each step is a fitted `ContractiveAutoencoderTransformer`, of one layer or
-        several, with the same ``activation``. The decoder of each but the first
-        computes what the one before has encoded, so that its ``output_activation``
-        has to be that activation too: "sigmoid", or "identity". A slice, such as
-        ``pipeline[1:]``, leaves out other steps, a scaler say.
+        The pipeline. Each step is a fitted `ContractiveAutoencoderTransformer`, of one
+        or more layers. All steps have the same ``activation``. Each step but the first
+        reconstructs the code of the previous step, so that its ``output_activation``
+        must be the same activation. With several steps this is "sigmoid" or
+        "identity". A slice, such as ``pipeline[1:]``, leaves out other steps, for
+        example a scaler.
 
     Returns
     -------
     transformer : ContractiveAutoencoderTransformer
-        Fitted, with copies of the layers' weights. Its parameters are those of the
-        first step, without its callbacks, but for ``n_hidden``; ``tied_weights`` is
-        true if it is for all steps. It has had no training as a whole: ``n_iter_`` is
-        0, ``loss_curve_`` and the curves of ``history_`` are empty.
+        A fitted transformer with copies of the layers' weights. Its parameters are
+        those of the first step, except for ``n_hidden`` and ``tied_weights``, which is
+        True only if the weights of all steps are tied, those of steps after the first
+        with g = 1. It has no callbacks, and has not been trained as a whole:
+        ``n_iter_`` is 0, and ``loss_curve_`` and the curves of ``history_`` are empty.
 
     Raises
     ------
     NotFittedError
         If a step isn't fitted.
     ValueError
-        If there is no step, one is of another kind, or they don't fit together, or a
-        parameter of the first one has become invalid.
+        If there are no steps, a step is of another kind, the steps don't fit together,
+        or a parameter of the first step has become invalid.
 
     See Also
     --------
-    ContractiveAutoencoderTransformer : With several ``n_hidden``, it trains all layers
-        at once.
+    ContractiveAutoencoderTransformer : With a sequence ``n_hidden``, it trains all
+        layers at once.
 
     Notes
     -----
-    A clone, as in cross-validation, has the parameters alone, and `fit` without
-    ``warm_start=True`` starts anew. With ``early_stopping=True`` training as a whole
-    holds out the rows that the first step held out. All steps hold out the same ones
-    if their ``random_state`` is the same int.
+    A clone, as in cross-validation, has the parameters but not the weights, and `fit`
+    without ``warm_start=True`` starts anew. With ``early_stopping=True``, training the
+    result holds out the rows that the first step held out. All steps hold out the same
+    rows if their ``random_state`` is the same int.
 
     References
     ----------
@@ -89,7 +92,7 @@ def stack(pipeline):
     names, layers = zip(*checked_steps(pipeline), strict=True)
     for layer in layers:
         check_is_fitted(layer)
-    # They are the result's, and may have been set since.
+    # The first step's parameters become the result's. They may have been set since fit.
     layers[0]._validate_params()
     architecture = _joined(names, [layer._fitted_architecture for layer in layers])
     stacked = without_callbacks(clone(layers[0])).set_params(
@@ -123,7 +126,7 @@ def stack(pipeline):
 
 
 def checked_steps(pipeline, name="pipeline"):
-    """Return the steps. Raise ValueError unless all are transformers of this kind."""
+    """Return the steps. Raise ValueError unless all are autoencoders of this kind."""
     if not pipeline.steps:
         raise ValueError(f"{name} has no steps.")
     for step, layer in pipeline.steps:
@@ -137,9 +140,9 @@ def checked_steps(pipeline, name="pipeline"):
 
 
 def new_architecture(steps, n_features):
-    """Return the architecture of `stack` after a fit of the steps to so many features.
+    """Return the architecture of `stack` after a fit of the steps to the features.
 
-    Raises ValueError if they don't fit together.
+    Raises ValueError if the steps don't fit together.
     """
     names, layers = zip(*steps, strict=True)
     architectures = []
@@ -173,6 +176,6 @@ def _joined(names, architectures):
                 f"before it computes {sizes[-1]}."
             )
         sizes += other.sizes[1:]
-    # There is one gain, of what reconstructs the data.
+    # An architecture has one gain, that of the layer that reconstructs the data.
     tied = first.tied and all(other.tied and other.gain == 1 for other in others)
     return first._replace(sizes=sizes, tied=tied)

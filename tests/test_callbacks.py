@@ -224,7 +224,7 @@ def test_checkpoints_of_a_step_and_of_a_classifier(digits, tmp_path):
         ContractiveAutoencoderTransformer(tol=0.1, random_state=0), random_state=0
     )
     model.set_callbacks(Checkpoint(path))
-    with pytest.warns(UserWarning, match=r"Classifier can predict, but .* can't go on"):
+    with pytest.warns(UserWarning, match=r"Classifier .* predict, but .* can't go on"):
         model.fit(X, y)
     saved = pickle.loads(path.read_bytes())
     np.testing.assert_array_equal(saved.predict_proba(X), model.predict_proba(X))

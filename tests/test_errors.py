@@ -378,7 +378,7 @@ NOTHING_LEARNT = r"explains \d\.\d% of the varia(nce|tion).*: the features keep 
 )
 def test_a_model_that_keeps_nothing_says_why(parameters, advice, cure, X, make):
     model = make(tol=1e-2, n_iter_no_change=2, **parameters)
-    with pytest.warns(UserWarning, match=f"{NOTHING_LEARNT}.* order, {advice}"):
+    with pytest.warns(UserWarning, match=f"{NOTHING_LEARNT}.* order: {advice}"):
         model.fit(X)
     model.set_params(**cure).fit(X)  # A warning would be an error.
 
@@ -400,7 +400,7 @@ def test_what_rounding_takes_is_told(corruption, X, make):
     seconds = 1.7e9 + 60 * X  # float32 keeps multiples of 128 of such numbers
     model = make(max_iter=2, corruption=corruption)
     message = (
-        r"precision='float32' .* takes 100% of its variance.* Scale X, with {}, or use "
+        r"precision='float32' .* loses 100% of its variance.* Scale X, with {}, or use "
         r"precision='float64'"
     )
     for fit in (model.fit, clone(model).partial_fit):
@@ -555,7 +555,7 @@ def test_what_is_zero_need_not_be_lowered(make, X):
     with pytest.raises(ValueError, match=r"lower learning_rate_init \(1e\+40\)\."):
         make(lam=0, learning_rate_init=1e40).fit(X)
     message = (
-        r"order, lower gamma \(100\) or alpha \(0\.5\); or lower learning_rate_init "
+        r"order: lower gamma \(100\) or alpha \(0\.5\); or lower learning_rate_init "
         r"\(0\.05\) or raise n_hidden \(5\)\."
     )
     with pytest.warns(UserWarning, match=message):

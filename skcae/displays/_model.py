@@ -32,13 +32,14 @@ from ._common import (
     thinned,
 )
 
-# Parameters that multiply a term of the objective, by the term's name in ``history_``.
+# The parameter that multiplies a term of the objective, by the term's name in
+# ``history_``.
 _WEIGHTS = {name: penalty.weight for name, penalty in PENALTIES.items()}
 _WEIGHTS["tangent"] = "tangent_weight"  # of a classifier
 
 
 def _weight(estimator, name):
-    """Return the weight of a term, of which "auto" is a rule, as a number."""
+    """Return the weight of a term as a number, with "auto" resolved."""
     value = getattr(estimator, name)
     return getattr(estimator, f"{name}_") if value == "auto" else value
 
@@ -51,11 +52,10 @@ class TrainingCurveDisplay(Display):
     Parameters
     ----------
     curves : dict of ndarray of shape (n_epochs,)
-        Curves by label. The first of those of `from_estimator` is the "objective". Its
-        terms follow: those in ``history_``, times the parameter that is their weight,
-        as in "lam · contraction", and "weight decay" where ``alpha > 0``. The last ones
-        are those of held-out samples, where there are such; their labels end in "held
-        out".
+        Curves by label. `from_estimator` gives the "objective" first. Its terms follow:
+        those in ``history_``, multiplied by their weights, such as "lam · contraction",
+        and "weight decay" if ``alpha > 0``. The last curve is that of held-out samples,
+        if there are any; its label ends in "held out".
 
     Attributes
     ----------
@@ -97,8 +97,8 @@ class TrainingCurveDisplay(Display):
         ----------
         estimator : ContractiveAutoencoderTransformer or \
                 ContractiveAutoencoderClassifier
-            A fitted estimator. Of a classifier it is the fine-tuning; the pretraining
-            is that of its ``transformer_``.
+            A fitted estimator. The curves of a classifier are those of fine-tuning; its
+            ``transformer_`` has those of pretraining.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
 
@@ -109,8 +109,8 @@ class TrainingCurveDisplay(Display):
         Raises
         ------
         ValueError
-            If the estimator wasn't trained as a whole: what `skcae.stacking.stack`
-            returns has no curves, the transformers that it stacked have.
+            If the estimator wasn't trained for an epoch: the result of
+            `skcae.stacking.stack` has no curves, but the stacked transformers have.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
@@ -133,11 +133,11 @@ class TrainingCurveDisplay(Display):
             terms[label] = values
         curves = {"objective": estimator.loss_curve_, **terms}
         if estimator.alpha > 0:
-            # NaN is a term of a later call only.
+            # A term is NaN in epochs that didn't compute it.
             known = np.nansum(list(terms.values()), axis=0)
             curves["weight decay"] = estimator.loss_curve_ - known
         if held_out is not None:
-            # That of a classifier is of the cross-entropy alone.
+            # The validation loss of a classifier is the cross-entropy alone.
             whole = isinstance(estimator, ContractiveAutoencoderTransformer)
             curves[f"{'objective' if whole else 'cross-entropy'}, held out"] = held_out
         return cls(curves).plot(ax)
@@ -162,7 +162,7 @@ class TrainingCurveDisplay(Display):
         n_terms = 0
         for label, values in self.curves.items():
             if label == "objective":
-                # Wide and light: without a penalty it lies under the loss.
+                # Without a penalty, the curve of the loss lies on top of this one.
                 style = {"color": rcParams["text.color"], "linewidth": 3, "alpha": 0.4}
             elif label.endswith("held out"):
                 style = {"color": rcParams["text.color"], "linestyle": "--"}
@@ -170,7 +170,7 @@ class TrainingCurveDisplay(Display):
                 style = {"color": f"C{n_terms}"}
                 n_terms += 1
             values = np.asarray(values)
-            if (values > 0).any():  # There is no other place on a logarithmic scale.
+            if (values > 0).any():  # A logarithmic scale has only positive values.
                 epochs = np.arange(1, len(values) + 1)
                 marker = "o" if len(values) == 1 else None
                 self.lines_ += self.ax_.plot(
@@ -183,10 +183,10 @@ class TrainingCurveDisplay(Display):
         self.ax_.yaxis.set_major_formatter("{x:g}")
         lowest, highest = self.ax_.dataLim.minposy, self.ax_.dataLim.ymax
         if highest < 1000 * lowest:
-            # Numbers at 1, 2, 5, 10, ...: powers of ten alone would be too few.
+            # Numbers at 1, 2, 5, 10, ..., since there are few powers of ten.
             self.ax_.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
             self.ax_.yaxis.set_minor_formatter("{x:g}")
-        # Above the axes it hides no curve, and layouts leave room for it.
+        # Above the axes, the legend hides no curve, and layouts leave room for it.
         self.ax_.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
@@ -211,8 +211,8 @@ class ComponentsDisplay(Display):
     feature_names : array-like of shape (n_features,), default=None
         Names of the bars.
     indices : array-like of shape (n_components,), default=None
-        Which hidden units the filters belong to, as labels; None numbers bars from 0
-        and leaves images without.
+        Numbers of the hidden units, as labels of the filters. None numbers bars from 0,
+        and doesn't label images.
 
     Attributes
     ----------
@@ -258,8 +258,8 @@ class ComponentsDisplay(Display):
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws bars.
         indices : array-like of int or bool, or slice, default=None
-            Hidden units to show: their numbers, a mask or a slice. None shows all as
-            images, and as bars the ten whose filters have the largest norms.
+            Hidden units to show: their numbers, a mask or a slice. None shows all units
+            as images, but only the ten whose filters have the largest norms as bars.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         **kwargs
@@ -296,7 +296,8 @@ class ComponentsDisplay(Display):
     def plot(self, ax=None, *, n_columns=None, cmap="RdBu_r"):
         """Draw the filters, all on one scale.
 
-        Of more than 30 features, only the 30 with the largest weights get bars.
+        If there are more than 30 features, only the 30 with the largest weights get
+        bars.
 
         Parameters
         ----------
@@ -304,7 +305,7 @@ class ComponentsDisplay(Display):
             Axes to draw on. None makes a figure.
         n_columns : int, default=None
             Number of images in a row, in [1, inf); None makes about as many rows as
-            columns. Bars have no use for it.
+            columns. Bars ignore it.
         cmap : str or matplotlib Colormap, default="RdBu_r"
             Diverging colormap of the images. Bars are red where the weight is positive
             and blue where it is negative.
@@ -318,7 +319,7 @@ class ComponentsDisplay(Display):
             return self
         images = as_images(self.components, self.image_shape)
         n_images, height, width = images.shape
-        # Numbers stand in transparent rows on top of the images.
+        # The numbers are drawn in transparent rows above the images.
         margin = 0 if self.indices is None else -(-max(height, width) // 4)
         images = np.concatenate(
             [np.full((n_images, margin, width), np.nan), images], axis=1
@@ -347,11 +348,11 @@ class ComponentsDisplay(Display):
         self._set_axes(ax, (min(0.5 * n_components + 3, 10), 0.2 * n_shown + 1.5))
         from matplotlib.collections import PolyCollection
 
-        # Every unit has a column of its own; the longest bar fills half of one.
+        # Every unit has a column. The longest bar fills nearly half of it.
         x, y = np.indices(components.shape)
         end = x + 0.45 * components / (longest or 1)
         corners = [[x, y - 0.4], [end, y - 0.4], [end, y + 0.4], [x, y + 0.4]]
-        # One artist for all bars: there may be thousands.
+        # One artist draws all bars, as there may be thousands.
         bars = PolyCollection(
             np.reshape(corners, (4, 2, -1)).transpose(2, 0, 1),
             facecolors=np.where(components > 0, "C3", "C0").ravel(),
@@ -404,7 +405,7 @@ class ReconstructionDisplay(Display):
     Attributes
     ----------
     colorbar_ : matplotlib Colorbar or None
-        The scale, if values lie outside or these are rows of a table.
+        The scale. None for images whose values all lie within the scale.
     ax_ : matplotlib Axes
         Axes with the images or the table.
     figure_ : matplotlib Figure
@@ -439,7 +440,7 @@ class ReconstructionDisplay(Display):
         ax=None,
         **kwargs,
     ):
-        """Plot samples and what a fitted estimator makes of them.
+        """Plot samples and their reconstructions by a fitted estimator.
 
         Parameters
         ----------
@@ -491,15 +492,15 @@ class ReconstructionDisplay(Display):
     def plot(self, ax=None, *, n_columns=None, cmap=None):
         """Draw the images or the table, on the scale of the inputs.
 
-        Values beyond that have the colours of its ends; there is a colour bar then.
+        Values beyond the scale have the colours of its ends, and a colour bar is added.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         n_columns : int, default=None
-            Number of images in a row, in [1, inf); None takes ten, or
-            fewer wide ones. A table has no use for it.
+            Number of images in a row, in [1, inf). None means ten, or fewer if images
+            are wide. A table ignores it.
         cmap : str or matplotlib Colormap, default=None
             Colormap. None is "gray" for images and "viridis" for a table.
 
@@ -538,7 +539,7 @@ class SingularValueDisplay(LineDisplay):
     """Spectrum of the encoder's Jacobian: mean and quantiles over samples.
 
     Use `from_estimator` to create it. To compare estimators, draw them on the same
-    axes with a name each.
+    axes, each with a name.
 
     Parameters
     ----------
@@ -630,7 +631,7 @@ class SingularValueDisplay(LineDisplay):
         Raises
         ------
         ValueError
-            If ``quantiles`` are not two in that range, in that order.
+            If ``quantiles`` are not two ascending numbers in [0, 1].
         """
         try:
             low, high = map(float, quantiles)
@@ -652,7 +653,7 @@ class SingularValueDisplay(LineDisplay):
             upper,
             color=self.line_.get_color(),
             alpha=0.2,
-            # The band of a single value would have no width.
+            # For a single value, only the outline of the band has a width.
             linewidth=0 if len(index) > 1 else 6,
         )
         self._count_along_x()
@@ -668,7 +669,7 @@ class ContractionRatioDisplay(LineDisplay):
     """Contraction curve: how much the encoder contracts distances, by distance.
 
     Use `from_estimator` to create it. To compare estimators, draw them on the same
-    axes with a name each.
+    axes, each with a name.
 
     Parameters
     ----------
@@ -729,9 +730,9 @@ class ContractionRatioDisplay(LineDisplay):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
         radii : array-like of shape (n_radii,), default=None
-            Distances. None takes 20 in geometric progression, from 0.01 to 3 times the
-            root mean square distance of the samples from their mean; these must not
-            all be the same.
+            Distances. None means 20 in geometric progression, from 0.01 to 3 times the
+            root mean square distance of the samples from their mean. The samples must
+            then not all be the same.
         n_directions : int, default=2
             Number of random directions for each sample.
         random_state : int, RandomState instance or None, default=None
@@ -758,7 +759,7 @@ class ContractionRatioDisplay(LineDisplay):
             rows = dense(rows)
             if (rows == rows[0]).all():
                 raise ValueError(
-                    "radii must be given where X has no spread to take them from. Got "
+                    "radii must be given if X has no spread to choose them by. Got "
                     f"radii=None and {len(rows)} sample(s), all the same."
                 )
             spread = np.sqrt(rows.var(axis=0).sum())
@@ -789,13 +790,14 @@ class ContractionRatioDisplay(LineDisplay):
             ylabel="contraction ratio",
             xscale="log",
         )
-        # Without auto=None, curves that are added later could lie outside.
+        # With auto=None, the limits adapt to curves that are added later.
         self.ax_.set_ylim(0, 1.05 * self.ax_.dataLim.ymax, auto=None)
         self._name_line()
         return self
 
 
-# Walks that measure the effect of the noise, and the variance that they may have.
+# Number of trial walks that measure the effect of the noise, and the largest variance
+# of their ends relative to that of their starts.
 _N_TRIAL_WALKS = 100
 _KEPT_VARIANCE = 1.1
 
@@ -803,7 +805,7 @@ _KEPT_VARIANCE = 1.1
 def _bounded_walks(estimator, X, n_steps, random_state):
     """Return the paths of walks that keep the range and the variance of their starts.
 
-    They have the shape (n_walks, n_steps + 1, n_features).
+    The paths have the shape (n_walks, n_steps + 1, n_features).
     """
     X = estimator._validate_rows(X)
     starts = as_dense(X, X.dtype)
@@ -852,7 +854,7 @@ class SamplingDisplay(Display):
     Attributes
     ----------
     colorbar_ : matplotlib Colorbar or None
-        The scale, if values lie outside or these are rows of a table.
+        The scale. None for images whose values all lie within the scale.
     ax_ : matplotlib Axes
         Axes with the images or the table.
     figure_ : matplotlib Figure
@@ -914,8 +916,7 @@ class SamplingDisplay(Display):
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The samples to start from: a row of images, or a block of a table, for
-            each.
+            The samples to start from. Each gets a row of images, or a block of a table.
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws a table.
         max_samples : int, default=30
@@ -924,16 +925,18 @@ class SamplingDisplay(Display):
         n_steps : int, default=10
             Number of steps of a walk. In [1, inf).
         every : int, default=1
-            Number of steps between two states that are shown. In [1, inf). The last
-            one is that after the last step in any case.
+            Number of steps between two states that are shown, in [1, inf). The state
+            after the last step is always shown.
         sigma : float, default=None
-            Standard deviation of the noise in the walks of `skcae.sampling.sample`. In
-            [0, inf). None keeps each state of a walk between the smallest and the
-            largest value of the samples, since a decoder without bounds leads away from
-            them. It then takes the noise with which the walks' last states have about
-            as much variance as the samples, and 1 where the samples have none. With a
-            small ``lam`` reconstruction alone may gain more variance than that; the
-            noise is then the least there is, 0.01.
+            Standard deviation of the noise in the walks of `skcae.sampling.sample`, in
+            [0, inf).
+
+            With None, the values of each state are clipped to the range of the samples,
+            since walks with an unbounded decoder may leave it. The standard deviation,
+            between 0.01 and 100, is then chosen such that the walks' last states have
+            about as much variance as the samples; it is 1 if the samples have none.
+            With a small ``lam``, reconstruction alone may increase the variance beyond
+            that; the standard deviation is then about 0.01.
         random_state : int, RandomState instance or None, default=None
             Draws the noise. Pass an int for reproducible results.
         ax : matplotlib Axes, default=None
@@ -972,7 +975,7 @@ class SamplingDisplay(Display):
     def plot(self, ax=None, *, cmap=None):
         """Draw the images or the table, on the scale of the starting points.
 
-        Values beyond that have the colours of its ends; there is a colour bar then.
+        Values beyond the scale have the colours of its ends, and a colour bar is added.
 
         Parameters
         ----------
@@ -1001,7 +1004,8 @@ class SamplingDisplay(Display):
 class TangentDisplay(Display):
     """Samples and the tangents of the learned manifold at them.
 
-    They are images, or rows of a table. Use `from_estimator` to create it.
+    They are shown as images or as rows of a table. Use `from_estimator` to create the
+    display.
 
     Parameters
     ----------
@@ -1061,7 +1065,7 @@ class TangentDisplay(Display):
         estimator : ContractiveAutoencoderTransformer
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The samples to show: a row of images, or a block of a table, for each.
+            The samples to show. Each gets a row of images, or a block of a table.
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws a table.
         max_samples : int, default=30
@@ -1096,7 +1100,7 @@ class TangentDisplay(Display):
         return display.plot(ax, **kwargs)
 
     def plot(self, ax=None, *, cmap=None, tangent_cmap="RdBu_r"):
-        """Draw a row for each sample: the sample, then its tangents, on one scale.
+        """Draw each sample, followed by its tangents; all tangents share one scale.
 
         Parameters
         ----------
@@ -1113,7 +1117,7 @@ class TangentDisplay(Display):
         self : TangentDisplay
         """
         n_samples, n_components = self.tangents.shape[:2]
-        # Two layers: each is transparent where the other has its images.
+        # Samples and tangents are two layers: each is transparent in the other's place.
         samples, tangents = np.full(
             (2, n_samples, n_components + 1, *self.samples.shape[1:]), np.nan
         )
@@ -1133,7 +1137,8 @@ class TangentDisplay(Display):
         self._draw_images(samples, cmap=cmap or "gray")
         _, columns = self._draw_signed_images(tangents, tangent_cmap, "unit tangent")
         labels = ["sample", *range(1, n_components + 1)]
-        # Where images are small, the word is wider than one: it ends where that does.
+        # The word "sample" may be wider than a small image. It is aligned with the
+        # image's right edge.
         columns[0] += (self.samples.shape[2] - 1) / 2
         self.ax_.set_xticks(*thinned(columns, labels))
         self.ax_.get_xticklabels()[0].set_horizontalalignment("right")

@@ -16,8 +16,8 @@ _aten = torch.ops.aten
 class Activation(NamedTuple):
     """An elementwise function ``s`` of the pre-activation ``a``.
 
-    Every function takes an optional ``out`` tensor that receives the result, and is
-    differentiable by autograd without it.
+    Every function takes an optional ``out`` tensor that receives the result. Without
+    ``out``, every function is differentiable by autograd.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ def _tanh_second_derivative(a, h, d, out=None):
 
 
 def _relu(a, out=None):
-    # Unlike clamp, its derivative at 0 is 0 for autograd too.
+    # Autograd's derivative of threshold at 0 is 0, unlike that of clamp.
     return torch.threshold(a, 0, 0, out=out)
 
 
@@ -100,7 +100,7 @@ def _zero(a, h, d, out=None):
 def _kernel(function, *arguments, out):
     """Call one of PyTorch's backward kernels: s'(a) in one pass and without a buffer.
 
-    What autograd uses at a kink, and derives from there, is the same by construction.
+    At a kink the result is therefore the same as autograd's.
     """
     if out is None:
         return function(*arguments)
@@ -135,7 +135,8 @@ def _gelu_derivative(a, h, out=None):
 
 
 def _gelu_second_derivative(a, h, d, out=None):
-    # = (2 - a²) φ(a) = 2 φ(a) + h - a s', as h = a Φ(a): this takes no second buffer.
+    # = (2 - a²) φ(a) = 2 φ(a) + h - a s', since h = a Φ(a). The last form needs no
+    # second buffer.
     density = torch.mul(a, a, out=out).mul_(-0.5).exp_()
     density = torch.mul(density, math.sqrt(2 / math.pi), out=out)
     return torch.addcmul(density.add_(h), a, d, value=-1, out=out)
@@ -172,7 +173,7 @@ def _softsign(a, out=None):
 
 
 def _softsign_derivative(a, h, out=None):
-    # (1 - |h|)² would cancel digits.
+    # (1 - |h|)² would suffer from cancellation.
     return torch.abs(a, out=out).add_(1).square_().reciprocal_()
 
 
@@ -181,7 +182,7 @@ def _softsign_second_derivative(a, h, d, out=None):
     return torch.sign(a, out=out).add_(a).mul_(d).mul_(d).mul_(-2)
 
 
-# Those whose units can saturate on both sides.
+# Activations that saturate on both sides.
 BOUNDED = {"sigmoid", "softsign", "tanh"}
 
 ACTIVATIONS = {

@@ -11,11 +11,11 @@ from .device import copy_without_waiting
 from .rows import as_rows, permutation
 
 # A window of a large memory map is filled with runs of consecutive rows from random
-# places: long enough to be read without seeking, and hundreds to a window, so that rows
-# stored side by side are well spread.
+# places. A run is long enough for efficient reading. A window has hundreds of runs, so
+# that neighbouring rows of the file are well spread.
 _RUN_BYTES = 2**20
 
-# The place of a row in the order of its window takes memory too, however short it is.
+# Each row also has an index of 8 bytes in the order of its window.
 _PLACE_BYTES = 8
 
 
@@ -27,9 +27,9 @@ class Batch:
     ----------
     x : Tensor or SparseTensor of shape (n_samples, n_features)
     target : Tensor of shape (n_samples,), default=None
-        The numbers of the rows' classes. None where the target is x itself.
+        The class indices of the rows. None means that the target is x itself.
     weights : Tensor of shape (n_samples,), default=None
-        None is 1 for each row.
+        None means 1 for each row.
     tangents : Tensor of shape (n_samples, n_tangents, n_features), default=None
     """
 
@@ -43,7 +43,7 @@ class Batch:
 
 
 class _Buffer:
-    """Where the rows of a batch are gathered, cast and brought to the device."""
+    """Memory where the rows of a batch are gathered, cast and moved to the device."""
 
     def __init__(self, shape, source, dtype, device):
         """Make room for batches of ``shape`` from rows like ``source``."""
@@ -65,7 +65,7 @@ class _Buffer:
             )
             torch.index_select(source, 0, index, out=self._gathered[rows])
         elif isinstance(source, np.ndarray):
-            # Indices are in bounds; "raise" would buffer the result.
+            # Indices are in bounds, and mode="raise" would buffer the result.
             source.take(index, axis=0, out=self._host[rows], mode="clip")
         else:
             source[index].toarray(out=self._host[rows])
@@ -79,7 +79,7 @@ class _Buffer:
 
 
 class _SparseBuffer:
-    """As `_Buffer`, for rows that stay sparse; they are gathered at one time."""
+    """As `_Buffer`, for rows that stay sparse; one call gathers a whole batch."""
 
     def __init__(self, dtype):
         self._dtype = dtype
@@ -94,29 +94,30 @@ class _SparseBuffer:
 class ShuffledBatches:
     """The rows of an array in random batches, in the training's number format.
 
-    Iterating gives one epoch of `Batch`: every row once, the last batch smaller where
-    it must be. A batch is valid until the next one is asked for; they share one buffer.
+    Iterating gives the `Batch` objects of one epoch. Every row occurs once; the last
+    batch may be smaller. A batch is valid until the next one is requested, since all
+    batches share one buffer.
 
-    The order is a random permutation of all rows, the same whatever the format and the
-    device, if nothing else draws from the generator. Large memory maps are the
-    exception: they are read window by window, and shuffled within each.
+    The order is a random permutation of all rows. It doesn't depend on the format or
+    the device, if nothing else draws from the generator. Large memory maps are the
+    exception: they are read window by window, and shuffled within each window.
 
     Parameters
     ----------
     X : ndarray, CSR array or Rows of shape (n_samples, n_features)
-        Of any real dtype; the cast to ``dtype`` happens batch by batch. Batches are
+        Rows of any real dtype; they are cast to ``dtype`` batch by batch. Batches are
         dense, unless the rows stay sparse; see `Rows.kept_sparse`.
     target, weights, tangents : ndarray, default=None
-        As in `Batch`, of all rows, in the dtype that they are to have. They are held
-        in memory.
+        As in `Batch`, for all rows, in the dtype of the batches. They are held in
+        memory.
     batch_size : int
     dtype : torch.dtype
     device : torch.device
     generator : torch.Generator
         On the CPU. Each epoch draws its permutations from it.
     n_batches : int, default=None
-        Divide the rows evenly into so many batches, whatever ``batch_size`` is. Some
-        are empty if there are fewer rows.
+        Divide the rows evenly into this number of batches, whatever ``batch_size`` is.
+        Some batches are empty if there are fewer rows.
 
     Attributes
     ----------
@@ -166,7 +167,7 @@ class ShuffledBatches:
             if self._source is None:
                 self._source = rows.X
             if isinstance(self._source, np.ndarray):
-                # Otherwise each batch would copy everything.
+                # Otherwise gathering each batch would copy the whole array.
                 native = rows.dtype.newbyteorder("=")
                 self._source = np.require(self._source, native, ["C", "A"])
         self._columns = {
@@ -229,9 +230,9 @@ class ShuffledBatches:
             start = stop
 
     def _windows(self):
-        """Yield (numbers of its rows, order to take them in) for each window.
+        """Yield (row numbers, random order of the rows) for each window.
 
-        None for the numbers means that the window is all rows.
+        If all rows are one window, the row numbers are None.
         """
         if not self._rows.out_of_core:
             yield None, permutation(self.n_samples, self.generator)
@@ -253,7 +254,7 @@ class ShuffledBatches:
 
 
 def _layout(row_bytes):
-    """Return the number of rows of a run, and of runs of a window."""
+    """Return the number of rows in a run, and the number of runs in a window."""
     run_rows = max(1, _RUN_BYTES // row_bytes)
     window_rows = rows_module._WINDOW_BYTES // row_bytes
     return run_rows, max(1, window_rows // run_rows)

@@ -2,10 +2,10 @@
 
 ``CORRUPTIONS`` is the only list of corruptions: the tests read it. To add one, add one
 entry: a function ``corrupt(x, level, out, generator)`` that fills ``out`` with a
-corrupted copy of the batch x, of the same shape, and returns it. It draws on the
-generator's device and never in ``out``'s precision, so that draws depend on the
-generator alone. ``KEEP_ZEROS`` names those that leave zeros as they are, ``ISOTROPIC``
-those that treat all directions alike.
+corrupted copy of the batch x, of the same shape, and returns it. It draws random
+numbers on the generator's device, in a format that doesn't depend on ``out``, so that
+they depend on the generator alone. ``KEEP_ZEROS`` names the corruptions that leave
+zeros as they are. ``ISOTROPIC`` names those that treat all directions alike.
 """
 
 import torch
@@ -39,8 +39,8 @@ def fill_normal(out, scale, generator):
 def gaussian(x, level, out, generator):
     """Add normal noise of standard deviation ``level`` to every feature.
 
-    The "additive isotropic Gaussian noise" of Vincent, Larochelle, Lajoie, Bengio and
-    Manzagol (JMLR 2010), and the DAE-g of Rifai et al. (ICML 2011).
+    It is the "additive isotropic Gaussian noise" of Vincent, Larochelle, Lajoie, Bengio
+    and Manzagol (JMLR 2010), and the DAE-g of Rifai et al. (ICML 2011).
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def gaussian(x, level, out, generator):
 def masking(x, level, out, generator):
     """Set every feature to zero with probability ``level``, independently.
 
-    The "masking noise" of Vincent et al. (JMLR 2010), and the DAE-b of Rifai et al.
-    (ICML 2011).
+    It is the "masking noise" of Vincent et al. (JMLR 2010), and the DAE-b of Rifai et
+    al. (ICML 2011).
 
     Parameters
     ----------
@@ -77,8 +77,9 @@ def masking(x, level, out, generator):
     -------
     out : Tensor of shape (n_samples, n_features)
     """
-    # Drawing is what takes the time. Four features share the 64 bits of one draw, which
-    # is three to seven times as fast as a uniform number or `bernoulli_` for each.
+    # Drawing random numbers takes most of the time. Four features share the 64 bits of
+    # one draw. This is three to seven times as fast as drawing a uniform number, or
+    # calling `bernoulli_`, for each feature.
     n_words = -(-out.numel() * _BITS // 64)
     words = torch.empty(n_words, dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
@@ -93,15 +94,15 @@ def masking(x, level, out, generator):
 
 CORRUPTIONS = {"gaussian": gaussian, "masking": masking}
 
-# With these, or without corruption, sparse rows can stay sparse.
+# Sparse rows can stay sparse with these. None is no corruption.
 KEEP_ZEROS = {None, "masking"}
 
-# With these, or without, nothing changes if the space is rotated.
+# The distribution of these is invariant under rotations of the space.
 ISOTROPIC = {None, "gaussian"}
 
 
 def check_corruption(name, level):
-    """Raise ValueError if the level is out of the range that depends on the name."""
+    """Raise ValueError if the level is out of the corruption's range."""
     if name == "masking" and level >= 1:
         raise ValueError(
             "corruption='masking' requires corruption_level to be in the range [0, 1). "
@@ -118,16 +119,16 @@ def make_corruption(name, level, shape, *, dtype, device, generator):
         A key of ``CORRUPTIONS``; None leaves batches as they are.
     level : float
     shape : tuple of int or None
-        Of the buffer to which batches are written. None if they are sparse.
+        Shape of the buffer for corrupted batches. None if batches are sparse.
     dtype, device
-        Of the batches.
+        Those of the batches.
     generator : torch.Generator
 
     Returns
     -------
     corrupt : callable
-        ``corrupt(x)``, or ``corrupt(x, generator)`` with another generator than its
-        own, and without the buffer.
+        ``corrupt(x)`` uses ``generator`` and the buffer. ``corrupt(x, other)`` uses
+        another generator, and new memory.
     """
     if name is None:
         return lambda x, generator=None: x

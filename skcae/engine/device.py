@@ -14,12 +14,12 @@ PRECISIONS = {
     "float64": torch.float64,
 }
 
-# What a device may be given as.
+# Types of a ``device`` parameter.
 DEVICE_TYPES = (str, torch.device)
 
 
-# The process that imported this. Nobody can tell whether OpenMP has threads in it:
-# other packages use OpenMP too.
+# The process that imported this module. Whether OpenMP has threads in it can't be told,
+# since other packages use OpenMP too.
 _PID = os.getpid()
 
 
@@ -27,8 +27,8 @@ _PID = os.getpid()
 def _living_threads():
     """Return a context with one thread in processes forked after the import.
 
-    A fork copies one thread only. GNU's OpenMP doesn't notice, and would wait forever
-    for the threads that it had started before.
+    A fork copies only one thread. GNU's OpenMP doesn't notice this, and would wait
+    forever for the threads that it had started before the fork.
     """
     if os.getpid() == _PID:
         yield
@@ -44,10 +44,10 @@ def _living_threads():
 def isolated(function):
     """Make ``function`` independent of PyTorch's modes, and safe in a forked process.
 
-    It records no gradients. It leaves ``torch.inference_mode()``, whose tensors can't
-    be updated outside of it, and ``torch.autocast``, which would change the arithmetic.
-    These modes are settings of the calling thread, and are restored. In a forked
-    process the function runs on one thread.
+    The function records no gradients. It runs outside of ``torch.inference_mode()``,
+    whose tensors can't be updated elsewhere, and outside of ``torch.autocast``, which
+    would change the arithmetic. These modes belong to the calling thread, and are
+    restored. In a forked process the function runs on one thread.
     """
 
     @functools.wraps(function)
@@ -75,7 +75,7 @@ def resolve_device(device):
     Raises
     ------
     ValueError
-        If there is no such device here.
+        If this machine has no such device.
     """
     name = device
     if name == "auto":
@@ -103,8 +103,9 @@ def resolve_device(device):
 def has_fast_bfloat16(device):
     """Return whether the device has matrix instructions for bfloat16.
 
-    Without them bfloat16 is emulated, several times slower than float32. An old PyTorch
-    can't tell what a CPU has; the answer is then no.
+    Without them bfloat16 is emulated, which is several times slower than float32. Old
+    versions of PyTorch can't tell which instructions a CPU has; the result is then
+    False.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -120,8 +121,8 @@ def has_float64(device):
     return device.type != "mps"
 
 
-# Up to this many multiplications, a matrix product takes less time than waking another
-# thread and waiting for it: many times less if that thread's core is busy.
+# A matrix product of up to this many multiplications takes less time than waking
+# another thread and waiting for it, and much less time if that thread's core is busy.
 _ONE_THREAD_WORK = 2**21
 
 
@@ -134,8 +135,8 @@ def _openmp():
 def _set_mkl_threads():
     """Return MKL's function that sets the calling thread's number of threads.
 
-    The function returns the number before, or 0 if the thread had none of its own. The
-    result is None if PyTorch has no MKL, or hides it, as on Windows.
+    That function returns the previous number, or 0 if the thread had none of its own.
+    The result is None if PyTorch has no MKL, or hides it, as on Windows.
     """
     libraries = ctypes.CDLL(torch._C.__file__)  # finds PyTorch's libraries as well
     return getattr(libraries, "MKL_Set_Num_Threads_Local", None)
@@ -143,13 +144,13 @@ def _set_mkl_threads():
 
 @contextmanager
 def _one_thread():
-    # PyTorch sets a new thread's numbers at the first call that needs them. This call
-    # makes it do so now, lest it overwrite the numbers set below.
+    # PyTorch sets a new thread's numbers of threads at the first call that needs them.
+    # This call comes first, so that PyTorch doesn't overwrite the numbers set below.
     torch.get_num_threads()
     with ExitStack() as stack:
-        # MKL ignores OpenMP's number after `torch.set_num_threads`, and products of a
-        # few µs then take up to 20 ms on busy cores. `torch.set_num_threads(1)` can't
-        # be used here: it counts for threads that start meanwhile, too.
+        # After `torch.set_num_threads`, MKL ignores OpenMP's number. Products of a few
+        # µs can then take up to 20 ms on busy cores. `torch.set_num_threads(1)` can't
+        # be used here, since it would affect other threads that start meanwhile.
         set_mkl_threads = _set_mkl_threads()
         if set_mkl_threads is not None:
             stack.callback(set_mkl_threads, set_mkl_threads(1))
@@ -160,22 +161,22 @@ def _one_thread():
 def threads_for(work):
     """Return a context that runs small operations on one thread.
 
-    Threads that share an operation may round differently. On one thread the results
-    are the same, however many threads PyTorch has. Only the calling thread's settings
-    are changed.
+    The results of an operation that threads share may depend on the number of threads,
+    by rounding. On one thread they don't. Only the calling thread's settings are
+    changed.
 
     Parameters
     ----------
     work : int
-        Number of multiplications of the largest matrix product. 0 always means one
-        thread.
+        Number of multiplications of the largest matrix product. With 0 the context
+        always has one thread.
     """
     return _one_thread() if work <= _ONE_THREAD_WORK else nullcontext()
 
 
 @contextmanager
 def memory_errors(message):
-    """Raise MemoryError with a message where memory runs out."""
+    """Return a context that raises MemoryError with a message if memory runs out."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -193,8 +194,8 @@ def memory_errors(message):
 def copy_without_waiting(values, out):
     """Copy ``values`` into ``out``, which may lie on another device, and return it.
 
-    Pinned memory is copied while the GPU computes. PyTorch doesn't reuse that memory
-    before the copy is done.
+    A copy to a GPU goes through pinned memory, so that the CPU doesn't wait for it.
+    PyTorch doesn't reuse that memory before the copy is done.
     """
     to_gpu = out.is_cuda and not values.is_cuda
     return out.copy_(values.pin_memory() if to_gpu else values, non_blocking=to_gpu)
@@ -203,9 +204,9 @@ def copy_without_waiting(values, out):
 def make_generator(seed, device=None):
     """Return a generator of random numbers.
 
-    The generator is on the CPU, so that draws don't depend on the device. It is on
-    ``device`` if that is a GPU of CUDA: a CPU takes longer to draw the numbers of a
-    batch than such a GPU takes for the whole step.
+    The generator is on the CPU by default, so that draws don't depend on the device. If
+    ``device`` is a CUDA GPU, the generator is there: a CPU takes longer to draw the
+    numbers of a batch than the GPU takes for the whole step.
     """
     on_gpu = device is not None and device.type == "cuda"
     return torch.Generator(device if on_gpu else "cpu").manual_seed(int(seed))

@@ -1,14 +1,17 @@
 """Several processes that train one model: data parallelism on torch.distributed.
 
-Each process, a rank, has rows of its own. Training talks to the other ranks through
-`ManyProcesses`. `OneProcess` has the same methods for a process alone, at no cost.
+Each process, called a rank, has rows of its own. Training communicates with the other
+ranks through `ManyProcesses`. `OneProcess` has the same methods for a single process,
+at no cost.
 
-There are two kinds of exchange. `gather` collects a small value of each rank; in it a
-rank also tells the others that it failed, and they raise too. Tensors are summed in
-each step, and sometimes copied from rank 0. Code that can fail on one rank alone runs
-before a `gather`, never between the `gather` and the exchange of a tensor. So a rank
-that fails finds the others waiting in a `gather`. A step may fail too: its message says
-so. SIGINT and SIGTERM are handled in a `gather` or between two steps.
+There are two kinds of exchange. `gather` collects a small value from each rank. A rank
+that has failed tells the others so in a `gather`, and they raise too. Tensors are
+summed in each step, and sometimes copied from rank 0.
+
+Code that can fail on one rank alone runs before a `gather`, never between a `gather`
+and the exchange of a tensor. The other ranks are then waiting in a `gather` when a rank
+fails. A step may fail too: the tensor that the ranks sum has an entry for that. SIGINT
+and SIGTERM are handled in a `gather` or between two steps.
 """
 
 import functools
@@ -22,13 +25,13 @@ import torch.distributed as dist
 
 from .sparse import concatenated
 
-# Number of steps after which a rank looks whether another one failed. The CPU waits for
-# the device to do so.
+# Number of steps between two checks whether a rank has failed. In each check the CPU
+# waits for the device.
 _CHECK_INTERVAL = 64
 
 
 class OneProcess:
-    """A process alone: the methods of `ManyProcesses`, without any exchange."""
+    """A single process: the methods of `ManyProcesses`, without any exchange."""
 
     rank = 0
     size = 1
@@ -49,7 +52,7 @@ class OneProcess:
         pass
 
     def n_batches(self, n_samples, batch_size):
-        """Return None: batches have ``batch_size`` rows, but for the last one."""
+        """Return None: all batches but the last have ``batch_size`` rows."""
 
     def steps(self, evaluate, gradient, batches):
         for batch in batches:
@@ -79,20 +82,20 @@ class ManyProcesses:
         self.size = dist.get_world_size(process_group)
         self._process_group = process_group
         self._source = dist.get_global_rank(process_group, 0)
-        # Signals that wait to be handled: (handler, signum, frame).
+        # Signals to be handled later: (handler, signum, frame).
         self._signals = []
-        # Whether Ctrl-C has ended the training. If so, another Ctrl-C changes nothing.
+        # Whether Ctrl-C has ended the training. Another Ctrl-C then has no effect.
         self._interrupted = False
-        # Whether the other ranks know of an error that is raised now.
+        # Whether the other ranks know of the error that is being raised.
         self._known = False
 
     @contextmanager
     def taking_part(self):
-        """Return a context that ends on all ranks alike.
+        """Return a context that ends in the same way on all ranks.
 
-        If it raises on one rank it raises on all, RuntimeError on those that were
-        fine. Ctrl-C on one rank raises KeyboardInterrupt on all, from an exchange; once
-        it has, more of it, on any rank, changes nothing.
+        If the block raises on one rank, it raises on all; ranks without an error of
+        their own raise RuntimeError. Ctrl-C on one rank raises KeyboardInterrupt on all
+        ranks, in an exchange. After that, another Ctrl-C on any rank has no effect.
         """
         self._interrupted = False
         with self._deferring_signals():
@@ -105,8 +108,8 @@ class ManyProcesses:
 
     @contextmanager
     def _deferring_signals(self):
-        # The handlers of Ctrl-C and of SIGTERM often raise. In the middle of an
-        # exchange that would leave the others waiting for this rank.
+        # Handlers of Ctrl-C and SIGTERM often raise. If one raised in the middle of an
+        # exchange, the other ranks would wait for this one.
         handlers = {}
 
         def defer(signum, frame):
@@ -121,16 +124,16 @@ class ManyProcesses:
                     signal.signal(signum, defer)
             yield
         finally:
-            # Ctrl-C comes last: it may raise as soon as its handler is back.
+            # Ctrl-C comes last, as it may raise as soon as its handler is restored.
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
             self._handle_signals()
 
     def _handle_signals(self):
-        """Call the handlers of the signals that came, and raise one of their errors.
+        """Call the handlers of the deferred signals, and raise one of their errors.
 
-        KeyboardInterrupt is raised only if there is no other error: after it `fit`
-        returns, and the other error would be lost.
+        KeyboardInterrupt is raised only if there is no other error. `fit` catches it
+        and returns, so that another error would be lost.
         """
         raised = None
         while self._signals:
@@ -164,7 +167,7 @@ class ManyProcesses:
         return values
 
     def tell(self, error):
-        """Let the others know of an error, unless it came from an exchange."""
+        """Tell the other ranks of an error, unless it came from an exchange."""
         if not self._known:
             self._exchange(None, error)
         self._known = False
@@ -194,14 +197,14 @@ class ManyProcesses:
             function(*args, group=self._process_group, **kwargs)
         except RuntimeError as error:
             raise RuntimeError(
-                "An exchange with the other processes failed, as it does if one of "
-                "them was terminated, or takes longer than the process group's "
+                "An exchange with the other processes failed. One of them may have "
+                "been terminated, or may have taken longer than the process group's "
                 f"timeout: {error}"
             ) from error
         self._known = False
 
     def pool(self, rows):
-        """Return the rows of all ranks in one tensor, on this one's device."""
+        """Return the rows of all ranks in one tensor, on the device of ``rows``."""
         return concatenated(self.gather(rows.cpu())).to(rows.device)
 
     def copy_(self, *tensors):
@@ -211,24 +214,24 @@ class ManyProcesses:
             self._collective(dist.broadcast, tensor, self._source)
 
     def n_batches(self, n_samples, batch_size):
-        """Return the number of steps of an epoch: no more than rows in a shard.
+        """Return the number of steps of an epoch.
 
         Parameters
         ----------
         n_samples : int
-            Of this rank.
+            Number of rows of this rank.
         batch_size : int
-            Of all ranks together.
+            Number of rows of all ranks together in a step.
         """
         sizes = self.gather(n_samples)
-        # Each step has at least one row of the largest shard: none is empty.
+        # No step is empty, since each has at least one row of the largest shard.
         return min(-(-sum(sizes) // batch_size), max(sizes))
 
     def steps(self, evaluate, gradient, batches):
-        """Yield the summed terms of each batch of one epoch, of all ranks together.
+        """Yield the terms of each batch of one epoch, summed over all ranks' rows.
 
-        ``gradient.gradient`` is then the gradient of the batch's mean objective. A
-        rank may have no rows in a batch.
+        At each yield, ``gradient.gradient`` is the gradient of the batch's mean
+        objective. A rank may have no rows in a batch.
 
         Parameters
         ----------
@@ -236,7 +239,7 @@ class ManyProcesses:
             Computes ``gradient`` on a batch of this rank, and returns its terms.
         gradient : FlatGradient
         batches : iterable
-            Of ``n_batches`` batches, a number that is the same on all ranks.
+            Batches of this rank. Their number, ``n_batches``, is the same on all ranks.
         """
         sizes = [len(gradient.flat), gradient.n_terms, 1, 1]
         message = gradient.flat.new_zeros(sum(sizes))
@@ -251,8 +254,8 @@ class ManyProcesses:
                     self._handle_signals()
                     batch = next(own_batches)
                     if len(batch):
-                        # The gradient of weight decay has weight n too: it is
-                        # that of the mean objective all the same.
+                        # Weight decay has the same gradient on every rank, so that the
+                        # weighted mean over the ranks leaves it unchanged.
                         torch.stack(evaluate(batch), out=terms)
                         torch.mul(gradient.gradient, len(batch), out=weighted)
                         n = len(batch)
@@ -276,7 +279,7 @@ _current = ContextVar("current_group", default=ALONE)
 
 
 def current_group():
-    """Return the processes that train together, `OneProcess` or `ManyProcesses`."""
+    """Return the `OneProcess` or `ManyProcesses` that train together."""
     return _current.get()
 
 
@@ -293,8 +296,8 @@ def data_parallel(process_group=None):
     """
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError(
-            "data_parallel needs the processes' group: call "
-            "torch.distributed.init_process_group() before, in a script that torchrun "
+            "data_parallel needs a process group: call "
+            "torch.distributed.init_process_group() first, in a script that torchrun "
             "starts."
         )
     if process_group is None:
@@ -310,7 +313,7 @@ def data_parallel(process_group=None):
 
 
 def taking_part(method):
-    """Make a method of an estimator end on all ranks alike."""
+    """Make a method of an estimator end in the same way on all ranks."""
 
     @functools.wraps(method)
     def wrapper(*args, **kwargs):

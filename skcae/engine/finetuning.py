@@ -28,14 +28,15 @@ from .training import TrainingRun, check_weights
 
 
 class ClassifierArchitecture(NamedTuple):
-    """What defines the classifier's network apart from its parameters.
+    """The sizes and the activation of the classifier's network.
 
     Attributes
     ----------
     sizes : tuple of int
-        Number of features, of units of each encoder layer, and of classes.
+        The number of features, the number of units of each encoder layer, and the
+        number of classes.
     activation : str
-        A key of ``ACTIVATIONS``: of the encoder's layers.
+        A key of ``ACTIVATIONS``: the activation of the encoder's layers.
     """
 
     sizes: tuple
@@ -83,7 +84,7 @@ def logits(architecture, parameters, x):
 
 
 def decision(architecture, parameters, x):
-    """Return the logits, or with two classes the second minus the first."""
+    """Return the logits, or for two classes the second logit minus the first."""
     z = logits(architecture, parameters, x)
     return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
 
@@ -101,10 +102,10 @@ def log_probabilities(architecture, parameters, x):
 def tangent_penalty(architecture, parameters, tangents, probes, encoding, output):
     """Σ_u Σ_p (p · ∂o/∂x u)², how much the output changes along given directions.
 
-    The tangent propagation penalty Σ_u ‖∂o/∂x u‖² (Rifai, Dauphin, Vincent, Bengio and
-    Muller, NIPS 2011) of the class probabilities o, if Σ_p p pᵀ is the identity. It
-    costs a vector-Jacobian product for each p, for any number of tangents: the softmax
-    takes p to o ∘ (p - o · p), and a layer takes g to (g ∘ s'(a)) Wᵀ.
+    If Σ_p p pᵀ is the identity, this is the tangent propagation penalty Σ_u ‖∂o/∂x u‖²
+    of the class probabilities o (Rifai, Dauphin, Vincent, Bengio and Muller, NIPS
+    2011). It costs one vector-Jacobian product for each p, however many tangents there
+    are. The softmax maps p to o ∘ (p - o · p), and a layer maps g to (g ∘ s'(a)) Wᵀ.
 
     Parameters
     ----------
@@ -115,9 +116,9 @@ def tangent_penalty(architecture, parameters, tangents, probes, encoding, output
     probes : Tensor of shape (n_samples, n_probes, n_classes)
         The directions p.
     encoding : tuple
-        What `encode` returned for the samples.
+        The result of `encode` for the samples.
     output : Tensor of shape (n_samples, n_classes)
-        Their class probabilities.
+        The class probabilities of the samples.
 
     Returns
     -------
@@ -136,14 +137,16 @@ def tangent_penalty(architecture, parameters, tangents, probes, encoding, output
 def draw_class_probes(output, generator):
     """Draw one or two directions p for an unbiased estimate of `tangent_penalty`.
 
-    The changes of o sum to 0, so that E Σ_p p pᵀ only has to be the projection onto
-    vectors that do. The first p is the unit vector along e_k - o, where k is the most
-    probable class: once a network tells classes apart, most of the changes lie along
-    it. The second one has a random direction orthogonal to it, and the length
-    sqrt(n_classes - 2). It is Hutchinson's estimate (1990) of the trace of
-    Σ_u (∂o/∂x u) (∂o/∂x u)ᵀ, but for a part that is taken out first, as in Hutch++
-    (Meyer, Musco, Musco and Woodruff, SOSA 2021). It is exact, up to rounding, for two
-    classes, which need the first p alone, and for three.
+    The entries of each change of o sum to 0. E Σ_p p pᵀ therefore only has to be the
+    projection onto the vectors whose entries sum to 0. The first p is the unit vector
+    along e_k - o, where k is the most probable class: once a network tells classes
+    apart, most of the change lies along this vector. The second p has a random
+    direction orthogonal to the first, and the length sqrt(n_classes - 2).
+
+    This is Hutchinson's estimate (1990) of the trace of Σ_u (∂o/∂x u) (∂o/∂x u)ᵀ,
+    except that the part along the first p is computed exactly, as in Hutch++ (Meyer,
+    Musco, Musco and Woodruff, SOSA 2021). The penalty is exact, up to rounding, for two
+    classes, which need only the first p, and for three.
 
     Parameters
     ----------
@@ -155,7 +158,7 @@ def draw_class_probes(output, generator):
     -------
     probes : Tensor of shape (n_samples, n_probes, n_classes)
     """
-    # 1 - o_k as a sum, where o_k is rounded to 1.
+    # 1 - o_k is computed as a sum, since o_k may be rounded to 1.
     top = output.argmax(dim=1, keepdim=True)
     others = output.detach().scatter(1, top, 0.0)
     first = normalize((-others).scatter_(1, top, others.sum(dim=1, keepdim=True)))
@@ -187,7 +190,7 @@ def classifier_objective(
     parameters : Parameters
     x : Tensor of shape (n_samples, n_features)
     target : Tensor of shape (n_samples,)
-        Numbers of the classes, int64.
+        Class indices, int64.
     tangents : Tensor of shape (n_samples, n_tangents, n_features), default=None
     generator : torch.Generator, default=None
         As in `draw_class_probes`. Required if there are tangents.
@@ -211,9 +214,9 @@ def classifier_objective(
 
 
 class CrossEntropyGradient(FlatGradient):
-    """The gradient of the cross-entropy alone, by backpropagation written out.
+    """The gradient of the cross-entropy alone, by explicit backpropagation.
 
-    All large intermediate results lie in buffers allocated once.
+    All large intermediate results are written to buffers that are allocated once.
 
     Parameters
     ----------
@@ -282,24 +285,24 @@ class CrossEntropyGradient(FlatGradient):
 class FineTuner(TrainingRun):
     """Parameters, gradient, optimiser and batches of a classifier's training.
 
-    The softmax layer starts with zeros: with equal probabilities.
+    The softmax layer starts with zeros, so that all classes are equally probable.
 
     Parameters
     ----------
     architecture : ClassifierArchitecture
     X : ndarray, CSR array or Rows of shape (n_samples, n_features)
     labels : ndarray of shape (n_samples,)
-        Numbers of the classes, from 0.
+        Class indices, from 0.
     encoder_weights, encoder_biases : list of ndarray
         The encoder to start from.
     weights : ndarray of shape (n_samples,)
-        Of the samples, >= 0 and not all zero; only their ratios matter.
+        Weights of the samples, >= 0 and not all zero. Only their ratios matter.
     tangents : ndarray of shape (n_samples, n_tangents, n_features), default=None
     tangent_weight : float, default=0.0
     alpha : float
         Weight of the sum of all squared weights.
     corruption : str, default=None
-        A key of ``CORRUPTIONS``: what is done to the rows while training.
+        A key of ``CORRUPTIONS``: the corruption of the rows during training.
     corruption_level : float, default=0.0
     learning_rate : float
     batch_size : int
@@ -307,7 +310,7 @@ class FineTuner(TrainingRun):
         A key of ``PRECISIONS``, as in `Trainer`.
     device : torch.device
     seed : int
-        Of the order of the samples, of the corruption and of the probes.
+        Seed of the order of the samples, the corruption and the probes.
     optimizer : str, default="adam"
         A key of ``OPTIMIZERS``.
 
@@ -365,7 +368,7 @@ class FineTuner(TrainingRun):
             [torch.zeros(n_classes, dtype=wide, device="cpu")],
         )
         flat = architecture.flatten(parameters).to(device)
-        # Not that of the order, nor that of one another.
+        # The order of the rows, the noise and the probes have different seeds.
         noise, probes = (make_generator(seed + i, device) for i in (1, 2))
         options = {
             "alpha": alpha,
@@ -391,8 +394,8 @@ class FineTuner(TrainingRun):
     def mean_objective(self, data):
         """Return the weighted mean cross-entropy of (X, labels, weights), as a float.
 
-        Neither penalties nor corruption are part of it. Raises FloatingPointError if it
-        is infinite or NaN.
+        It includes no penalties, and the rows aren't corrupted. Raises
+        FloatingPointError if the result is infinite or NaN.
         """
         X, labels, weights = data
         flat = self.gradient.flat

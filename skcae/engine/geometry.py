@@ -1,9 +1,10 @@
 """The local geometry of the encoder, from its Jacobian J = ∂h/∂x, per sample.
 
-Let W_1 = Q R be the thin QR decomposition of the first layer's weights. Then the
-encoder of x is the encoder of the coordinates x Q whose first weights are R, and
-J = J̃ Qᵀ, where J̃ has min(n_features, n_units of the first layer) columns. As the
-columns of Q are orthonormal, J̃ has the singular values of J, for less work.
+Let W_1 = Q R be the thin QR decomposition of the first layer's weights. The code of x
+is then also that of the coordinates x Q in an encoder whose first weights are R. If J̃
+is the Jacobian of that encoder, J = J̃ Qᵀ. J̃ has only min(n_features, n_units of the
+first layer) columns. As the columns of Q are orthonormal, the nonzero singular values
+of J̃ are those of J.
 """
 
 import itertools
@@ -18,20 +19,20 @@ from .penalties import jacobian
 
 
 def entries_per_row(architecture):
-    """Return the size of the largest matrix that one sample needs here."""
+    """Return the size of the largest matrix that the functions here need for a row."""
     sizes = architecture.sizes
     return max(sizes[1:]) * min(sizes[:2])
 
 
-# A decomposition multiplies by panels of about so many columns of its matrix.
+# A decomposition multiplies by panels of about this many columns of its matrix.
 _PANEL_COLUMNS = 32
 
 
 def _decomposed(decomposition, matrices, **options):
     """Return ``decomposition(matrices, **options)``.
 
-    PyTorch decomposes the matrices of a batch on a CPU one after the other. Threads
-    that share a small one wait for each other most of the time.
+    On a CPU, PyTorch decomposes the matrices of a batch one after the other. Threads
+    that share a small matrix wait for each other most of the time.
     """
     with threads_for(matrices.shape[-2:].numel() * _PANEL_COLUMNS):
         return decomposition(matrices, **options)
@@ -48,8 +49,8 @@ def _reduced_jacobian(architecture, parameters, x):
 def singular_values(architecture, parameters, x):
     """Singular values of the Jacobian, descending.
 
-    They come from a decomposition of J̃ itself: the eigenvalues of its Gram matrix
-    would take 0.4 to 1 times as long, but lose half of the digits.
+    They are computed from J̃ itself. The eigenvalues of its Gram matrix would take 0.4
+    to 1 times as long, but would lose half of the digits.
 
     Returns
     -------
@@ -57,7 +58,8 @@ def singular_values(architecture, parameters, x):
     """
     reduced, _ = _reduced_jacobian(architecture, parameters, x)
     values = _decomposed(torch.linalg.svdvals, reduced)
-    # Behind a narrower layer, J̃ has fewer than J, whose others are zero.
+    # If the first layer is narrow, J̃ has fewer singular values than J. The others of J
+    # are zero.
     n_missing = min(architecture.sizes[0], architecture.sizes[-1]) - values.shape[1]
     return torch.nn.functional.pad(values, (0, n_missing))
 
@@ -65,8 +67,8 @@ def singular_values(architecture, parameters, x):
 def tangent_bases(n_components):
     """Return the function that computes the Jacobian's leading right singular vectors.
 
-    It returns a tensor of shape (n_samples, n_components, n_features) with orthonormal
-    rows, in each of which the entry of largest magnitude is positive.
+    The function returns a tensor of shape (n_samples, n_components, n_features) with
+    orthonormal rows. The entry of largest magnitude of each row is positive.
     """
 
     def function(architecture, parameters, x):
@@ -79,12 +81,15 @@ def tangent_bases(n_components):
     return function
 
 
-# Of the algorithm below: each sample's vectors beyond those asked for; the vectors that
-# all samples share, for each of these; the iterations that find those; and the growth
-# of Σ ‖J u‖² below which a sample's own iterations end, and their largest number.
+# Parameters of `leading_tangents`. Each sample has n_components + _OVERSAMPLING own
+# vectors. All samples share _N_SHARED times as many vectors, which _N_SHARED_ITERATIONS
+# iterations compute. On a GPU, at most _N_SHARED_ON_GPU vectors are shared, since
+# cuSOLVER decomposes larger matrices one by one. The iterations on the samples' own
+# vectors end when Σ ‖J u‖² grows by no more than the fraction _GROWTH, or after
+# _N_ITERATIONS.
 _OVERSAMPLING = 4
 _N_SHARED = 3
-_N_SHARED_ON_GPU = 32  # at most: cuSOLVER decomposes larger matrices one by one
+_N_SHARED_ON_GPU = 32
 _N_SHARED_ITERATIONS = 3
 _GROWTH = 0.003
 _N_ITERATIONS = 8
@@ -106,16 +111,16 @@ def tangent_entries(n_components, sizes):
 
 
 def _images(vectors, layers):
-    """Return ``vectors @ J.mT``: the rows' images."""
+    """Return ``vectors @ J.mT``, the images of the rows of ``vectors``."""
     for weight, d in layers:
         vectors = (vectors @ weight) * d
     return vectors
 
 
 def _normalised(layers, images):
-    """Divide the Jacobians, and the images, by the largest entries of the latter.
+    """Divide the Jacobians and the images by the largest entries of the images.
 
-    Then no square of what is computed with them leaves the range of the dtype.
+    Squares of results that are computed with them then stay in the dtype's range.
     """
     largest = images.abs().amax(dim=(1, 2), keepdim=True)
     largest = largest.clamp(min=torch.finfo(largest.dtype).tiny)
@@ -131,28 +136,34 @@ def _orthonormal_preimages(images, layers):
 
 
 def _leading_combinations(images, n):
-    """Return the ``n`` leading left singular vectors, in rows, and squared values."""
+    """Return the ``n`` leading left singular vectors of the images, and squared values.
+
+    The vectors are rows, in the order of descending singular values.
+    """
     values, vectors = _decomposed(torch.linalg.eigh, images @ images.mT)
     return vectors[:, :, -n:].flip(2).mT, values[:, -n:].flip(1)
 
 
 def leading_tangents(n_components, seed):
-    """Return a function like that of `tangent_bases`, for large layers.
+    """Return a function that approximates that of `tangent_bases`, for large layers.
 
-    Jacobians of one encoder differ in the derivatives of its units alone. The leading
-    right singular vectors of that with the mean derivatives, found by subspace
-    iteration from random vectors (Halko, Martinsson and Tropp, SIAM Review 2011,
-    algorithm 4.4), span a subspace near which each sample's tangents lie. Its best
-    vectors are where the iteration with the sample's own Jacobian starts. All products
-    are with weights, for all samples at once.
+    The Jacobians of one encoder differ only in the derivatives of its units. The
+    algorithm has two stages. First, subspace iteration from random vectors (Halko,
+    Martinsson and Tropp, SIAM Review 2011, algorithm 4.4) approximates the leading
+    right singular vectors of the Jacobian with the mean derivatives. The tangents of
+    each sample lie near their span. Second, subspace iteration with the sample's own
+    Jacobian starts from the best vectors in that span. All products are products with
+    weights, for all samples at once.
 
-    Vectors are exact where features or units number at most n_components + 4, and mixed
-    with the next ones where those have singular values nearly as large. For 1000
-    sigmoid units, MNIST's 784 features and 15 vectors u, it takes a
-    thirtieth of the time of an exact decomposition or less on a CPU, and the vectors
-    have 99.97% of the exact ones' Σ ‖J u‖². Signs are arbitrary.
+    The vectors are exact if there are at most n_components + 4 features, or as few
+    units in a layer. Otherwise they may be mixed with the next singular vectors, if
+    those have nearly as large singular values. For 1000 sigmoid units, the 784 features
+    of MNIST and 15 vectors u, the function takes at most a thirtieth of the time of an
+    exact decomposition on a CPU. Its vectors have 99.97% of the Σ ‖J u‖² of the exact
+    ones. Signs are arbitrary.
 
-    The mean is that of the rows of a call. The random vectors are the same at each.
+    The mean derivatives are those of the rows of a call. The random vectors are the
+    same in each call.
     """
 
     def function(architecture, parameters, x):
@@ -169,7 +180,7 @@ def leading_tangents(n_components, seed):
         )
         vectors = vectors.to(x)
         mean = [(weight, d.abs().mean(dim=0, keepdim=True)) for weight, d in layers]
-        # Most of these products are too small to share.
+        # Most of these products are too small to be shared by threads.
         with threads_for(n_shared * max(weight.numel() for weight, _ in layers)):
             mean, images = _normalised(mean, _images(vectors, mean))
             for _ in range(_N_SHARED_ITERATIONS):
@@ -190,10 +201,10 @@ def leading_tangents(n_components, seed):
 
 
 def participation_ratio(architecture, parameters, x):
-    """(Σ σ²)² / Σ σ⁴ of the Jacobian's singular values σ, 0 where all are zero.
+    """(Σ σ²)² / Σ σ⁴ of the Jacobian's singular values σ, or 0 if all are zero.
 
-    Both sums are traces, of the Gram matrix of J̃ and of its square, so that no
-    singular value is computed.
+    The two sums are the traces of the Gram matrix of J̃ and of its square, so that no
+    singular value has to be computed.
 
     Returns
     -------
@@ -224,7 +235,7 @@ def gram_product(architecture, parameters, encoding, v):
     architecture : Architecture
     parameters : Parameters
     encoding : tuple
-        What `encode` returned for the samples.
+        The result of `encode` for the samples.
     v : Tensor of shape (n_samples, n_hidden)
 
     Returns
@@ -240,21 +251,24 @@ def gram_product(architecture, parameters, encoding, v):
     return v
 
 
-# The walks that share a generator draw about so many numbers of a step from it. More
-# would be drawn in vain where a block has fewer rows; fewer would take longer, each.
+# About this many numbers are drawn from one generator in each step, for the walks that
+# share it. With a larger number, more draws would be wasted if a block has few rows;
+# with a smaller one, a draw would take longer.
 _SHARED_DRAWS = 2**12
 
 
 def _noise(seed, first, n_walks, n_hidden):
-    """Yield normal noise of shape (n_walks, n_hidden) for one step after the other.
+    """Yield normal noise of shape (n_walks, n_hidden), once for each step.
 
-    It is that of the walks from number ``first`` on, whichever others there are: each
-    generator belongs to a fixed group of walks, and draws for all of it.
+    It is the noise of the walks from number ``first`` on. It doesn't depend on
+    ``n_walks``: each generator belongs to a fixed group of walks, and draws for the
+    whole group.
     """
     size = max(1, _SHARED_DRAWS // n_hidden)
     group, skipped = divmod(first, size)
     n_groups = -(-(skipped + n_walks) // size)
-    # NumPy's, as the seeds of PyTorch's have 32 bits: some of many would be the same.
+    # Seeds of PyTorch's CPU generators have 32 bits, so that many generators would have
+    # some seeds in common. NumPy's don't have this problem.
     generators = [np.random.default_rng((seed, group + i)) for i in range(n_groups)]
     drawn = np.empty((n_groups, size, n_hidden))
     while True:
@@ -266,15 +280,15 @@ def _noise(seed, first, n_walks, n_hidden):
 def walk(n_steps, sigma, seed, keep_path):
     """Return the function that walks from each row along the encoder's tangents.
 
-    A step leads from x to g(h + J Jᵀ ε), with h = f(x), the Jacobian at x, and ε of
-    independent normal entries with standard deviation ``sigma`` (Rifai, Bengio, Dauphin
-    and Vincent, ICML 2012). Successive calls take the rows that follow. The noise of a
-    row and a step depends on nothing but ``seed``, the number of the row, that of the
+    A step leads from x to g(h + J Jᵀ ε), where h = f(x), J is the Jacobian at x, and ε
+    has independent normal entries with standard deviation ``sigma`` (Rifai, Bengio,
+    Dauphin and Vincent, ICML 2012). Successive calls must get successive blocks of
+    rows. The noise depends only on ``seed``, the number of the row, the number of the
     step and the number of hidden units.
 
-    The function returns the last states, shape (n_samples, n_features), or, if
-    ``keep_path``, all of them with the rows themselves, shape (n_samples, n_steps + 1,
-    n_features).
+    The function returns the last states, of shape (n_samples, n_features). With
+    ``keep_path`` it returns all states, the first of which are the rows themselves, in
+    the shape (n_samples, n_steps + 1, n_features).
     """
     n_before = 0
 
@@ -286,8 +300,8 @@ def walk(n_steps, sigma, seed, keep_path):
         for noise in itertools.islice(noises, n_steps):
             encoding = encode(architecture, parameters, x)
             h = encoding[1][-1]
-            # Drawn on the CPU in float64: the same noise in every format and on every
-            # device.
+            # The noise is drawn on the CPU in float64, so that it is the same in every
+            # format and on every device.
             noise = (noise * sigma).to(h)
             h = h + gram_product(architecture, parameters, encoding, noise)
             x = decoded(architecture, parameters, h)

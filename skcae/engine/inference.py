@@ -1,4 +1,4 @@
-"""What a trained network computes, row by row."""
+"""Functions of a trained network, and their application to blocks of rows."""
 
 import math
 
@@ -19,7 +19,7 @@ def code(architecture, parameters, x):
 
 
 def decoded(architecture, parameters, h):
-    """Return the reconstruction that belongs to a code."""
+    """Return the reconstruction from a code h."""
     output = ACTIVATIONS[architecture.output_activation]
     return output.value(decode(architecture, parameters, h))
 
@@ -31,7 +31,7 @@ def reconstruction_loss(loss):
         h = code(architecture, parameters, x)
         if not isinstance(x, SparseTensor):
             return loss_per_sample(architecture, parameters, h, x, loss)
-        # The loss is then a difference of larger terms.
+        # For sparse rows the loss is a difference of larger terms, which needs float64.
         wide = Parameters(*([p.double() for p in group] for group in parameters))
         losses = loss_per_sample(
             architecture, wide, h.double(), x.to(torch.float64), loss
@@ -89,29 +89,30 @@ def map_rows(
     architecture : Architecture
     arrays : Parameters of ndarray
     X : ndarray, CSR array, Tensor or Rows of shape (n_samples, n_columns)
-        Of numbers in any format; they are converted block by block.
+        Numbers in any format; they are converted block by block.
     device : torch.device
-        Where to compute; a tensor's rows stay on its own device.
+        Where to compute, unless X is a tensor: its rows stay on its device.
     dtype : torch.dtype, default=None
-        Where X is no tensor: what to compute in. None is float32 if X is, else float64;
-        a tensor's floating-point format is kept.
+        The format to compute in, unless X is a tensor. None means float32 if X is
+        float32, and float64 otherwise. A tensor's floating-point format is kept.
     entries_per_row : int, default=None
-        Size of the largest result for one row, intermediate ones included; None is the
-        widest layer. A dense row itself need not be counted.
+        Size of the largest result for one row, including intermediate results. None
+        means the width of the widest layer. A dense row itself need not be counted.
     takes_sparse : bool, default=False
-        Whether ``function`` takes a `SparseTensor`, and makes nothing of its size.
+        Whether ``function`` accepts a `SparseTensor`, without making any dense array of
+        its size.
 
     Returns
     -------
     result : ndarray of shape (n_samples, ...)
-        A tensor on the device of ``X``, if that is one.
+        If X is a tensor, the result is a tensor on the same device.
 
     Raises
     ------
     FloatingPointError
         If ``function`` decomposes matrices that aren't finite.
     MemoryError
-        If there is no room for the parameters or the results.
+        If there is not enough memory for the parameters or the results.
     """
     X = as_rows(X)
     is_tensor = isinstance(X.X, torch.Tensor)
@@ -136,8 +137,8 @@ def map_rows(
     result = None
     sizes = " × ".join(map(str, architecture.sizes))
     with memory_errors(
-        f"There is not enough memory for the weights, {sizes}, and what is computed "
-        f"with them from X of {X.shape[0]} rows."
+        f"There is not enough memory for the weights ({sizes}) and the results that "
+        f"are computed from the {X.shape[0]} rows of X."
     ):
         parameters = Parameters(
             *([as_tensor(a).to(device, dtype) for a in group] for group in arrays)

@@ -20,19 +20,20 @@ class Loss(NamedTuple):
     ----------
     per_sample : callable
         ``per_sample(z, x, output)`` is the loss summed over features, of shape
-        (n_samples,), for ``output`` an `Activation`; differentiable by autograd.
+        (n_samples,). ``output`` is an `Activation`. The result is differentiable by
+        autograd.
     sum_and_gradient : callable
         ``sum_and_gradient(z, x, output, scratch, scale)`` is the loss summed over the
         batch, a float32 (or wider) scalar tensor. It overwrites z with ``scale`` times
         the gradient of that sum with respect to z. ``scratch`` is a tensor like z.
     bounds : callable
-        ``bounds(x)`` are the mean losses of a perfect reconstruction of x and of the
-        best constant one, which is the mean: two scalar tensors. If the loss is the
-        squared error, x may be a `SparseTensor`.
+        ``bounds(x)`` returns two scalar tensors: the mean loss of a perfect
+        reconstruction of x, and that of the best constant reconstruction, which is the
+        mean. If the loss is the squared error, x may be a `SparseTensor`.
     output_activations : tuple of str
-        The output activations with which the loss makes sense.
+        The output activations that the loss supports.
     default_output : str
-        The one of them that "auto" stands for.
+        The output activation for "auto".
     unit_interval : bool
         Whether the data must lie in [0, 1].
     """
@@ -51,7 +52,7 @@ def _total(t):
 
 
 def dot(t, u):
-    """Sum of products; in low precision the products are rounded but not their sum."""
+    """Sum of products, accumulated in at least float32."""
     if t.dtype.itemsize < 4:
         return _total(t * u)
     return torch.dot(t.view(-1), u.view(-1))
@@ -80,7 +81,7 @@ def _squared_error_bounds(x):
 
 
 def _cross_entropy(z, x, output):
-    # -x log(y) - (1 - x) log(1 - y) with y = sigmoid(z), without computing log(y).
+    # This is -x log(y) - (1 - x) log(1 - y) with y = sigmoid(z).
     return (softplus(z) - x * z).sum(dim=1)
 
 

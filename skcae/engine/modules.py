@@ -1,4 +1,4 @@
-"""Networks as modules of `torch.nn`, and the penalty of any module."""
+"""Networks as modules of `torch.nn`, and the contractive penalty of any module."""
 
 from collections import OrderedDict
 from numbers import Integral
@@ -38,8 +38,8 @@ def as_module(layers):
     Returns
     -------
     module : torch.nn.Sequential
-        Of the modules "layer1", "activation1", "layer2" and so on. The activation
-        "identity" has none.
+        Its modules are named "layer1", "activation1", "layer2" and so on. There is no
+        module for the activation "identity".
     """
     modules = OrderedDict()
     for i, (weight, bias, activation) in enumerate(layers, start=1):
@@ -70,35 +70,38 @@ def entries(module):
 def contractive_penalty(module, x, n_projections=None, generator=None):
     """Compute the contractive penalty ‖∂h/∂x‖²_F of a PyTorch encoder, per sample.
 
-    The penalty of Rifai et al. ([1]_, equation 1) for encoders of your own. Its mean,
-    times a weight, is to be added to a loss.
+    This is the penalty of Rifai et al. ([1]_, equation 1), for your own encoders. Add
+    its mean, multiplied by a weight, to your loss.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The encoder. It must treat each sample by itself; batch normalisation in
-        training mode doesn't. Of a ``torch.nn.Sequential`` of linear layers, each
-        followed by the same activation of those that
-        `~skcae.ContractiveAutoencoderTransformer` has, the penalty is written out: for
-        one layer it costs next to nothing. Of any other it takes a backward pass for
-        each unit of the code.
+        The encoder. It must process each sample independently, unlike batch
+        normalisation in training mode. For some encoders the penalty is computed by an
+        explicit formula: for a ``torch.nn.Sequential`` of linear layers, each followed
+        by the same activation, one of those of
+        `~skcae.ContractiveAutoencoderTransformer`. With one such layer the penalty
+        costs next to nothing. For any other module it takes a backward pass for each
+        unit of the code.
 
     x : torch.Tensor of shape (n_samples, ...)
         Floating-point inputs.
 
     n_projections : int or None, default=None
-        Number of random projections with which the penalty is estimated, without bias
-        [2]_, in [1, inf); each costs a backward pass. None computes it. One linear
-        layer's is always exact.
+        Number of random projections for an unbiased estimate of the penalty [2]_, in
+        [1, inf). Each projection costs a backward pass. None computes the penalty
+        exactly. The penalty of one linear layer with an activation is always exact.
 
     generator : torch.Generator or None, default=None
-        Of the projections, on any device. None is PyTorch's default one of the CPU.
+        Generator of the projections, on any device. None means PyTorch's default
+        generator of the CPU.
 
     Returns
     -------
     penalties : torch.Tensor of shape (n_samples,)
-        Summed over the inputs and the units of the code; differentiable with respect to
-        the parameters, and to x if that requires a gradient.
+        Squared derivatives, summed over the inputs and the units of the code. They are
+        differentiable with respect to the parameters, and to x if it requires a
+        gradient.
 
     Raises
     ------
@@ -180,7 +183,7 @@ def _as_network(module):
     if not names or not all(type(layer) is nn.Linear for layer in layers):
         return None
     (name,) = names
-    # Modules may have other slopes or approximations than the defaults.
+    # All activations must be the same, with default slopes and approximations.
     if any(repr(other) != repr(MODULES[name]()) for other in activations):
         return None
     sizes = (layers[0].in_features, *(layer.out_features for layer in layers))

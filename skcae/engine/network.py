@@ -15,8 +15,8 @@ from .sparse import Centred, mean_row, product
 class Parameters(NamedTuple):
     """Weights of shape (fan_in, fan_out) and biases of shape (fan_out,), by layer.
 
-    The decoder weights of a tied network are the transposes of the encoder's, the last
-    one times the gain.
+    The decoder weights of a tied network are the transposes of the encoder's. The last
+    one is multiplied by the gain.
     """
 
     encoder_weights: list
@@ -26,7 +26,7 @@ class Parameters(NamedTuple):
 
 
 class Architecture(NamedTuple):
-    """What defines the network apart from its parameters.
+    """The sizes and activations of an autoencoder, and whether its weights are tied.
 
     Attributes
     ----------
@@ -34,13 +34,13 @@ class Architecture(NamedTuple):
         Number of features, then the number of units of each encoder layer. The
         decoder mirrors them.
     activation : str
-        A key of ``ACTIVATIONS``: of every layer but the decoder's last.
+        A key of ``ACTIVATIONS``: the activation of every layer but the decoder's last.
     output_activation : str
-        A key of ``ACTIVATIONS``: of the decoder's last layer.
+        A key of ``ACTIVATIONS``: the activation of the decoder's last layer.
     tied : bool
         Whether the decoder weights are the transposes of the encoder's.
     gain : float
-        By what the decoder's last layer multiplies the transpose, if weights are tied.
+        Factor of the transpose in the decoder's last layer, if weights are tied.
     """
 
     sizes: tuple
@@ -76,7 +76,7 @@ class Architecture(NamedTuple):
     def view(self, flat):
         """Return the `Parameters` whose entries are views of the vector ``flat``.
 
-        A decoder weight with a gain other than 1 is no view, but a product.
+        With a gain other than 1, the last decoder weight is a product and not a view.
         """
         shapes = self.shapes()
         blocks = flat.split([torch.Size(shape).numel() for shape in shapes])
@@ -103,7 +103,7 @@ class Architecture(NamedTuple):
 
 
 def largest_layer(architecture):
-    """Return the numbers of inputs and outputs of the layer with most weights."""
+    """Return the numbers of inputs and outputs of the layer with the most weights."""
     return max(pairwise(architecture.sizes), key=math.prod)
 
 
@@ -123,13 +123,13 @@ def encode(architecture, parameters, x):
 
 
 def activation_derivatives(architecture, encoding):
-    """Return s'(a_l) of every layer, for what `encode` returned."""
+    """Return s'(a_l) of every layer, where ``encoding`` is the result of `encode`."""
     derivative = ACTIVATIONS[architecture.activation].derivative
     return [derivative(a, h) for a, h in zip(*encoding, strict=True)]
 
 
 def last_decoder_input(architecture, parameters, h):
-    """Return what the decoder's last layer gets, for a code h."""
+    """Return the input of the decoder's last layer, for a code h."""
     activation = ACTIVATIONS[architecture.activation]
     *weights, _ = parameters.decoder_weights
     for weight, bias in zip(weights, parameters.decoder_biases, strict=False):
@@ -143,22 +143,23 @@ def decode(architecture, parameters, h):
     return torch.addmm(parameters.decoder_biases[-1], h, parameters.decoder_weights[-1])
 
 
-# Standard deviations of a new encoder's pre-activations. Beyond the largest, bounded
-# activations saturate; that of an untied one leaves a free decoder most of the work.
-# Below the least, the data would vary less than the biases do while training.
+# Limits of the standard deviation of a new encoder's pre-activations. Above the upper
+# limit, bounded activations saturate. For untied weights it is lower, which leaves most
+# of the work to the decoder. Below the lower limit, the pre-activations would vary less
+# over the data than the biases vary during training.
 _LEAST_SPREAD = 0.125
 _TIED_SPREAD = 1.0
 _UNTIED_SPREAD = 0.25
 
-# A sigmoid output need not start closer than this to 0 and 1.
+# A sigmoid output starts no closer to 0 and 1 than this.
 _LOGIT_EPS = 0.05
 
 
 def _principal_basis(centred, shape, generator):
     """Orthonormal basis (n_features, rank) of the rows' leading principal subspace.
 
-    A randomised range finder with two power iterations (Halko, Martinsson and Tropp,
-    SIAM Review 2011, algorithm 4.4).
+    It is found by a randomised range finder with two power iterations (Halko,
+    Martinsson and Tropp, SIAM Review 2011, algorithm 4.4).
     """
     basis = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     basis = basis.to(centred.mean)
@@ -173,13 +174,13 @@ def _initial_encoder_layer(architecture, rows, n_hidden, gain, generator):
     n_features = rows.shape[1]
     rank = min(n_hidden, n_features)
     basis = _principal_basis(centred, (n_features, rank), generator)
-    # `mix` has orthonormal columns: it spreads the directions evenly over the units,
-    # so that weight @ weight.T = basis @ basis.T.
+    # The orthonormal columns of Q of `mix` spread the directions evenly over the units:
+    # weight @ weight.T = basis @ basis.T.
     shape = (n_hidden, rank)
     mix = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     weight = basis @ torch.linalg.qr(mix.to(basis)).Q.T
-    # With x ↦ s(x W) ≈ slope · x W, a tied decoder of W √(gain / slope) multiplies by
-    # the gain.
+    # Since s(x W) ≈ slope · x W, an autoencoder with tied weights W √(gain / slope)
+    # multiplies the principal components by the gain.
     a = weight.new_tensor([-1e-3, 1e-3])
     activation = ACTIVATIONS[architecture.activation]
     slope = activation.derivative(a, activation.value(a)).mean()
@@ -187,7 +188,7 @@ def _initial_encoder_layer(architecture, rows, n_hidden, gain, generator):
     code = centred.product(weight)
     spread = code.square().mean().sqrt()
     factor = spread.new_ones(())
-    # Rows that differ by rounding errors have no spread.
+    # Rows that differ only by rounding errors have no spread that could be scaled.
     rounding = variance_of_rounding(rows, torch.finfo(rows.dtype).eps)
     if centred.variance() > rounding:
         largest = _TIED_SPREAD if architecture.tied else _UNTIED_SPREAD
@@ -197,7 +198,7 @@ def _initial_encoder_layer(architecture, rows, n_hidden, gain, generator):
 
 
 def _regression_slope(x, y):
-    """The one factor by which deviations of x best predict those of y, at least 1."""
+    """The factor by which deviations of x best predict those of y, at least 1."""
     x, y = x - x.mean(dim=0), y - y.mean(dim=0)
     slope = (x * y).sum() / x.square().sum()
     return slope.nan_to_num(1).clamp(min=1)
@@ -218,33 +219,38 @@ def initialise(architecture, sample, generator):
 
     Each encoder layer maps its centred input to a random rotation of its leading
     principal components. An untied decoder layer is the ridge regression that
-    reconstructs the layer's input. A tied one is given, which fixes the scale of the
-    encoder instead. Where pre-activations would then have a standard deviation above
-    1, at which units saturate, or below 1/8, the encoder of the data is multiplied by
-    what takes it there, and one over the square of that is the decoder's gain. Decoder
-    biases match the means. A sigmoid output layer starts at the logits of data in
-    [0, 1], not closer than 0.05 to the ends.
+    reconstructs the layer's input. A tied decoder layer has no weights of its own, so
+    that the scale of the encoder is chosen to reconstruct the input. Decoder biases
+    match the means.
+
+    The pre-activations must have a standard deviation between 1/8 and 1 (1/4 for untied
+    weights); above that, units saturate. If it is outside of that range, the encoder
+    weights are multiplied by the factor that takes it to the nearer limit. If weights
+    are tied, one over the square of the first layer's factor is the decoder's gain.
+
+    The target of a sigmoid output layer is the logits of the data in [0, 1], which are
+    kept 0.05 away from the ends.
 
     Parameters
     ----------
     architecture : Architecture
     sample : Tensor or SparseTensor of shape (n_samples, n_features)
-        Rows of the training data, in the device and precision of the result.
+        Rows of the training data, on the device and in the precision of the result.
     generator : torch.Generator
-        On the CPU.
+        A generator on the CPU.
 
     Returns
     -------
     architecture : Architecture
-        With the gain.
+        The architecture with its gain.
     flat : Tensor of shape (n_parameters,)
     explained : float
-        The part of the variance of the rows, summed over features, that lies in the
-        subspace of the first layer.
+        Variance of the rows, summed over features, within the subspace of the first
+        layer.
     """
     activation = ACTIVATIONS[architecture.activation]
-    # The last pre-activation that the decoder should return: the input, but for an
-    # output layer that squashes it.
+    # The target of the decoder's last pre-activation is the input, or its logits if the
+    # output is a sigmoid.
     output, gain = sample, torch.ones((), dtype=sample.dtype, device=sample.device)
     if architecture.output_activation == "sigmoid":
         output = torch.logit(sample, eps=_LOGIT_EPS)
@@ -264,7 +270,8 @@ def initialise(architecture, sample, generator):
         biases.append(bias)
         targets.append(product(h, weight, bias))
         h = activation.value(targets[-1])
-    # Each decoder layer returns the pre-activations that led to its counterpart.
+    # The target of each decoder layer is the pre-activation of the encoder layer before
+    # its counterpart.
     decoder_weights, decoder_biases = [], []
     for weight, code, target in zip(weights, targets[1:], targets[:-1], strict=True):
         h = activation.value(code)

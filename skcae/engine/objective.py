@@ -1,8 +1,8 @@
 """The objective, reconstruction + penalties, and its gradient.
 
-Two ways to the same gradient share one interface: ``gradient(x)`` writes the gradient
-of the batch's mean objective into ``gradient.gradient`` and returns the batch's summed
-terms as scalar tensors, without waiting for a device.
+There are two implementations of the gradient, with the same interface: ``gradient(x)``
+writes the gradient of the batch's mean objective into ``gradient.gradient`` and returns
+the batch's summed terms as scalar tensors, without waiting for the device.
 """
 
 import math
@@ -33,8 +33,8 @@ def objective(
 ):
     """The terms of the objective, per sample and differentiable.
 
-    The objective is the mean of the reconstruction loss and of each penalty times its
-    weight.
+    The objective is the mean of the reconstruction loss plus the penalties times their
+    weights.
 
     Parameters
     ----------
@@ -42,18 +42,18 @@ def objective(
     parameters : Parameters
     x : Tensor of shape (n_samples, n_features)
     target : Tensor of shape (n_samples, n_features), default=None
-        Rows to reconstruct; None is x.
+        Rows to reconstruct. None means x.
     loss : str, default="squared_error"
         A key of ``LOSSES``.
     n_projections : int, default=None
-        Number of random projections with which a deep encoder's penalties are
-        estimated; None computes them.
+        Number of random projections that estimate a deep encoder's penalties. None
+        computes the penalties exactly.
     generator : torch.Generator, default=None
-        Of projections and of penalties that draw.
+        Generator of the projections and of the noise of penalties.
     **settings : float
-        The weights and the other parameters of ``PENALTIES``, by name; a weight that
-        isn't given is 0. A penalty with weight 0 is not differentiated, and is only
-        computed if it is monitored; otherwise it is 0.
+        The weights and the other parameters of ``PENALTIES``, by name. A weight that
+        isn't given is 0. A penalty with weight 0 is not differentiated. It is computed
+        if it is monitored, and returned as 0 otherwise.
 
     Returns
     -------
@@ -99,7 +99,9 @@ def make_gradient(
     alpha=0.0,
     **settings,
 ):
-    """Return the fastest gradient: in closed form for one layer, where there is one.
+    """Return the fastest gradient: the closed form, if there is one, or autograd.
+
+    There is a closed form for one layer, if all penalties in use have one.
 
     Parameters
     ----------
@@ -108,9 +110,9 @@ def make_gradient(
     loss, n_projections, generator, **settings
         As in `objective`.
     centre : Tensor of shape (n_features,), default=None
-        A point near the mean of the data. Where it is given, a gradient in closed form
-        reports the loss less a constant; see `Gram`, and `needs_no_reconstruction` for
-        when that is possible and saves products.
+        A point near the mean of the data. If it is given, a gradient in closed form
+        uses `Gram`, which reports the loss less a constant. `needs_no_reconstruction`
+        says when that is possible and saves multiplications.
     corrupts : bool, default=False
         Whether inputs differ from their targets.
     takes_weights : bool, default=False
@@ -140,20 +142,20 @@ def make_gradient(
 
 
 class FlatGradient:
-    """What all kinds share: a flat vector of parameters, its gradient, weight decay.
+    """Base class: a flat vector of parameters, its gradient, and weight decay.
 
     Parameters
     ----------
     architecture : Architecture or ClassifierArchitecture
     flat : Tensor of shape (n_parameters,)
-        The parameters, read anew at every call.
+        The parameters, which every call reads anew.
     weights : sequence of float
-        Of the terms but the first, whose weight is 1.
+        Weights of all terms but the first, whose weight is 1.
     batch_size : int
         The largest number of rows in a batch.
     dtype : torch.dtype
-        The arithmetic, which is the batches' dtype too. Where it is narrower than
-        that of ``flat``, parameters and gradient are cast from and to the latter's.
+        The dtype of the computations and of the batches. If it is narrower than that of
+        ``flat``, the parameters are cast to it, and the gradient is cast back.
     alpha : float, default=0.0
         Weight >= 0 of the sum of all squared weights (weight decay).
 
@@ -164,7 +166,8 @@ class FlatGradient:
     n_terms : int
         Number of terms that a call returns.
     is_relative : bool
-        Whether the first term is less than the loss by a constant for each row.
+        Whether the first term leaves out a part of the loss that depends only on the
+        data; see `Gram`.
     """
 
     is_relative = False
@@ -196,8 +199,7 @@ class FlatGradient:
         x : Tensor of shape (n_samples, n_features)
             Input of the network.
         target, weights, tangents
-            As in `Batch`. The target of an autoencoder may be rows that x was made
-            from.
+            As in `Batch`. The target of an autoencoder may be the uncorrupted rows.
         """
         if self._flat is not self.flat:
             self._flat.copy_(self.flat)
@@ -211,7 +213,7 @@ class FlatGradient:
         return terms
 
     def total(self, terms):
-        """Return the objective of which these are the terms, but for weight decay."""
+        """Return the objective with these terms, without weight decay."""
         first, *penalties = terms
         for weight, penalty in zip(self.weights, penalties, strict=True):
             if weight > 0:
@@ -225,13 +227,13 @@ class FlatGradient:
 
 
 class AutogradGradient(FlatGradient):
-    """The gradient by reverse-mode differentiation: for every objective.
+    """The gradient by reverse-mode differentiation, for every objective.
 
     Parameters
     ----------
     objective : callable
-        ``objective(architecture, parameters, x, target)``, with ``tangents=`` if a
-        batch has some, returns the terms of each row, a named tuple.
+        ``objective(architecture, parameters, x, target)`` returns the terms of each
+        row, a named tuple. It gets ``tangents=`` if batches have tangents.
     **kwargs
         As in `FlatGradient`.
     """
@@ -257,15 +259,17 @@ class AutogradGradient(FlatGradient):
 
 
 class ClosedFormGradient(FlatGradient):
-    """The gradient of a one-layer model, written out.
+    """The gradient of a one-layer model, in closed form.
 
-    With a = x W + b, h = s(a), the gradient ∂/∂h of the mean loss, which is the
-    business of a `reconstruction`, and the gradients by a that penalties have,
+    With a = x W + b and h = s(a),
 
         A    = s'(a) ∘ (∂/∂h + Σ_penalties)
         ∂/∂b = Σ_n A
 
-    and the reconstruction turns A into the gradient of the weights.
+    where A is the gradient of the mean objective with respect to a, and ∂/∂h is that of
+    the mean loss with respect to h, which a `reconstruction` computes. Each penalty
+    adds a term, which is its gradient with respect to a divided by s'(a). The
+    reconstruction turns A into the gradient of the weights.
 
     Parameters
     ----------

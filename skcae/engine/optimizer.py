@@ -1,14 +1,18 @@
 """Optimisers on the one flat parameter vector.
 
 ``OPTIMIZERS`` is the only list of optimisers: parameter validation and the tests read
-it. Each is made by ``optimizer(architecture, parameters, gradient, learning_rate,
-dtype=None, units=None)`` on two vectors of shape (n_parameters,), which it reads and
-updates in place at each ``step()``. Matrix products, if there are any, are computed in
-``dtype``, which by default is the parameters'. ``units`` has a number for each block of
-the parameters: a step's entries there are about as large as the learning rate times
-that, by default 1, or 0.2 for weights that Muon updates. The attributes
-``learning_rate`` and ``units`` may change between steps; ``memory`` is a dict of the
-tensors that are kept from one step to the next.
+it. An optimiser is created by ``optimizer(architecture, parameters, gradient,
+learning_rate, dtype=None, units=None)``. ``parameters`` and ``gradient`` are vectors of
+shape (n_parameters,). Each ``step()`` reads the gradient, and updates the parameters in
+place.
+
+``dtype`` is that of matrix products, by default that of the parameters. ``units`` has a
+number for each block of the parameters. The entries of a step in a block are about as
+large as the learning rate times this number. The default is 1, or 0.2 for weights that
+Muon updates.
+
+The attributes ``learning_rate`` and ``units`` may change between steps. ``memory`` is a
+dict of the tensors that are kept from one step to the next.
 """
 
 from functools import partial
@@ -21,8 +25,8 @@ from .replay import replayed
 class Adam:
     """Adam (Kingma and Ba, ICLR 2015) in PyTorch's fused implementation.
 
-    A `torch.optim.Adam` spends more time on bookkeeping than on a small model's
-    arithmetic; this calls the function below it and owns its memory.
+    `torch.optim.Adam` spends more time on bookkeeping than on the arithmetic of a small
+    model. This class calls the function beneath it, and owns the optimiser's memory.
     """
 
     def __init__(
@@ -36,7 +40,7 @@ class Adam:
     ):
         self.learning_rate = learning_rate
         self.units = units or [1.0]
-        # Where blocks have no units of their own, one call updates all of them.
+        # If all blocks have the same unit, one call updates them all.
         sizes = [len(parameters)]
         if units is not None:
             shapes = architecture.shapes()[-len(units) :]
@@ -67,11 +71,11 @@ class Adam:
     def step(self):
         """Update the parameters."""
         state_steps = self.memory["state_steps"]
-        # A Python number would be made a tensor each time.
+        # Adding a Python number would create a tensor each time.
         state_steps.add_(self._one)
         for unit, blocks in zip(self.units, self._blocks, strict=True):
             parameters, gradient, exp_avgs, exp_avg_sqs = blocks
-            # What `torch.optim.Adam(fused=True)` calls, without its checks.
+            # `torch.optim.Adam(fused=True)` calls this function after many checks.
             torch._fused_adam_(
                 [parameters],
                 [gradient],
@@ -92,11 +96,11 @@ class Adam:
 class Muon:
     """Muon (Jordan et al., 2024) on the weights, Adam on the biases.
 
-    The momentum of each weight matrix is replaced by the nearest orthogonal matrix, to
-    a coarse approximation, so that a step is as long in the directions of the data that
-    vary little as in the leading ones. It is scaled such that the root mean square of
-    its entries is the learning rate times the unit, as it is of Adam's about (Liu et
-    al., "Muon is Scalable for LLM Training", 2025, equation 4).
+    The momentum of each weight matrix is replaced by a coarse approximation of the
+    nearest orthogonal matrix, so that a step is as long in the directions in which the
+    data vary little as in the leading ones. The step is scaled such that the root mean
+    square of its entries is the learning rate times the unit, which is about the size
+    of Adam's steps (Liu et al., "Muon is Scalable for LLM Training", 2025, equation 4).
     """
 
     def __init__(
@@ -155,12 +159,12 @@ class Muon:
 
 
 def _find_directions(gradient, momentum, direction, directions, orthogonalizers):
-    """Yield the orthogonal matrices along which the weights go, one after the other.
+    """Yield the orthogonal matrices of the steps of the weights, one after the other.
 
     ``directions`` are views of ``direction``, one for each weight.
     """
     momentum.lerp_(gradient, 1 - _MOMENTUM)
-    # Nesterov's look ahead.
+    # Nesterov momentum
     torch.lerp(gradient, momentum, _MOMENTUM, out=direction)
     for matrix, orthogonalizer in zip(directions, orthogonalizers, strict=True):
         yield orthogonalizer(matrix)
@@ -174,45 +178,47 @@ def _orthogonalizer(weight, dtype):
 
 _MOMENTUM = 0.95
 
-# With fewer rows or columns, products take so small a part of a step, on a CPU, that a
-# narrower precision isn't worth its rounding.
+# With fewer rows or columns, products take so small a part of a step's time on a CPU
+# that the gain from a narrower precision isn't worth its rounding.
 _NARROW_SIZE = 128
 
-# The odd polynomial a x + b x³ + c x⁵ that, applied a few times, takes [0, 1] to about
-# 1 fastest (Jordan et al., 2024). Three times take singular values above 0.02 times
-# the norm there; five, as published, gained nothing in training but took more time.
+# The coefficients of the odd polynomial a x + b x³ + c x⁵ that, applied a few times,
+# takes (0, 1] to about 1 fastest (Jordan et al., 2024). Three iterations do so for
+# singular values above 0.02 times the norm. Five iterations, as published, took more
+# time, and training gained nothing from them.
 _COEFFICIENTS = 3.4445, -4.7750, 2.0315
 _N_ITERATIONS = 3
 
 
 def orthogonalize(matrix, dtype=None):
-    """Take the singular values of a matrix to about 1, those near zero less far.
+    """Take the singular values of a matrix to about 1, except for those near zero.
 
-    Newton and Schulz's iteration X ← a X + b (XXᵀ) X + c (XXᵀ)² X.
+    It uses the Newton–Schulz iteration X ← a X + b (XXᵀ) X + c (XXᵀ)² X.
 
     Parameters
     ----------
     matrix : Tensor of shape (m, n)
         Zeros stay zeros.
     dtype : torch.dtype, default=None
-        Of the products and the result; None is that of ``matrix``.
+        Dtype of the products and the result. None means that of ``matrix``.
 
     Returns
     -------
     result : Tensor of shape (m, n)
-        With the same singular vectors; values between 0.68 and 1.21 where those of
-        ``matrix`` are at least 0.02 times its Frobenius norm, which bfloat16 moves by
-        up to 0.1. Entries that are smaller than the largest one by more than
-        ``matrix``'s precision count as zeros.
+        It has the same singular vectors as ``matrix``. Singular values that are at
+        least 0.02 times the Frobenius norm become values between 0.68 and 1.21; with
+        bfloat16 these are off by up to 0.1. Entries of ``matrix`` below the largest one
+        times the precision of its dtype count as zeros.
     """
     a, b, c = _COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     # Squares of very large or small entries must not leave the range of the dtype. On
-    # the CPU this takes a tenth of the time of the norm of order infinity.
+    # the CPU, abs and amax take a tenth of the time of the norm of order infinity.
     tiny = torch.finfo(wide.dtype).tiny
     wide = wide / wide.abs().amax().clamp_(min=tiny)
-    # What is lost in rounding anyway is dropped: weights of features that are always
-    # zero would shrink forever, and products of subnormal numbers are slow.
+    # Entries that would be lost in rounding are dropped. Otherwise the updates of
+    # features that are always zero would shrink forever, and products of subnormal
+    # numbers are slow.
     wide = torch.nn.functional.hardshrink(wide, torch.finfo(wide.dtype).eps)
     x = wide.div_(torch.linalg.vector_norm(wide).clamp_(min=tiny)).to(dtype)
     if x.shape[1] <= 1.5 * x.shape[0]:
@@ -221,9 +227,11 @@ def orthogonalize(matrix, dtype=None):
             factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
             x = torch.addmm(x, factor, x, beta=a)
     else:
-        # The same on the smaller Gram matrix; the product of all factors comes last. In
-        # it terms cancel that a narrower dtype can't hold: there the first factor, and
-        # all but one multiple of the identity, stay out of it.
+        # The same iteration on the smaller Gram matrix; x is multiplied by the product
+        # of all factors in the end. Terms of that product cancel, for which a narrower
+        # dtype isn't precise enough. With such a dtype, x is therefore multiplied by
+        # the first factor at once, and only one multiple of the identity is added to
+        # the product.
         gram = x @ x.T
         factors = None
         for i in range(_N_ITERATIONS):

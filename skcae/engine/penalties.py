@@ -1,8 +1,8 @@
 """The encoder's Jacobian J = ∂h/∂x and penalties on it, per sample.
 
 With D_l = diag(s'(a_l)), J = D_L W_Lᵀ … D_1 W_1ᵀ. All results are differentiable by
-autograd. The optional ``encoding`` is what ``encode(architecture, parameters, x)``
-returned, where it is at hand.
+autograd. The optional ``encoding`` is the result of ``encode(architecture, parameters,
+x)``, if the caller has it already.
 
 ``PENALTIES`` is the only list of penalties. To add one, add one entry.
 """
@@ -40,11 +40,11 @@ def contraction(architecture, parameters, x, encoding=None):
     (Rifai et al., ICML 2011, section 3, there for the sigmoid, s' = h (1 - h)), which
     costs O(n_samples n_hidden + n_features n_hidden); no Jacobian is formed.
 
-    For several layers it is ‖M W_1ᵀ‖²_F with M = D_L W_Lᵀ … W_2ᵀ D_1, or, where fewer
-    features than hidden units make that cheaper, the norm of W_1 D_1 … W_L D_L. Either
-    way it costs about as much as encoding min(n_hidden, n_features) batches, and holds
-    M, of shape (n_samples, n_hidden, n_hidden_1), or the other one, of shape
-    (n_samples, n_features, n_hidden).
+    For several layers it is computed as ‖M W_1ᵀ‖²_F with M = D_L W_Lᵀ … W_2ᵀ D_1. If
+    there are few features, ‖W_1 D_1 … W_L D_L‖²_F may be cheaper and is computed
+    instead. Either way the cost is about that of encoding min(n_hidden, n_features)
+    batches. The memory is that of M, of shape (n_samples, n_hidden, n_hidden_1), or of
+    the other matrix, of shape (n_samples, n_features, n_hidden).
 
     Parameters
     ----------
@@ -73,12 +73,16 @@ def projected_contraction(
     Hoffman, Roberts and Yaida 2019). One vector-Jacobian product costs about as much
     as encoding the batch.
 
-    The entries of v = Σ_k v_k are random signs, which beat normal entries always and
-    random directions up to a factor 1 - 2 / (n_hidden + 2): with A = J Jᵀ the variance
-    is 2 Σ_{i≠j} A_ij², against 2 ‖A‖²_F and 2 (‖A‖²_F - (tr A)² / n_hidden). Each v_k
-    has the entries of its part of a random partition of the hidden units, zeros
-    elsewhere. These v_k are orthogonal: only pairs in the same part are left in the
-    variance, fewer than 1 / n_projections of all, and none if each unit is a part.
+    The entries of v = Σ_k v_k are random signs. With A = J Jᵀ, the variance of the
+    estimate ‖vᵀ J‖² is 2 Σ_{i≠j} A_ij². For normal entries it would be 2 ‖A‖²_F, which
+    is at least as much. For a random direction it would be n_hidden / (n_hidden + 2)
+    times 2 (‖A‖²_F - (tr A)² / n_hidden), which is at least as much up to the first
+    factor.
+
+    The hidden units are partitioned at random. Each v_k has the entries of v in its
+    part, and zeros elsewhere. These v_k are orthogonal. The variance then has terms
+    only for pairs of units in the same part, which are fewer than 1 / n_projections of
+    all pairs. It is 0 if each unit is a part of its own.
 
     Parameters
     ----------
@@ -111,14 +115,14 @@ def higher_order(
 ):
     """Mean squared change of the Jacobian under corruptions, E ‖J(x) - J(x + ε)‖²_F.
 
-    The penalty of the CAE+H on the encoder's curvature (Rifai, Mesnil, Vincent, Muller,
-    Bengio, Dauphin and Glorot, ECML 2011, equation 6). For one layer,
+    This is the penalty of the CAE+H on the encoder's curvature (Rifai, Mesnil, Vincent,
+    Muller, Bengio, Dauphin and Glorot, ECML 2011, equation 6). For one layer it is
 
         ‖J(x) - J(x + ε)‖²_F = Σ_j (s'(a_j) - s'(ã_j))² Σ_i W_ij²,
 
-    it costs the encoding of the corrupted rows. For several layers it costs
-    n_corruptions times as much as `contraction`, or as `projected_contraction` if
-    ``n_projections`` is given; so does what it holds.
+    which costs as much as encoding the corrupted rows. For several layers it takes
+    n_corruptions times the time and the memory of `contraction`, or of
+    `projected_contraction` if ``n_projections`` is given.
 
     Parameters
     ----------
@@ -128,11 +132,11 @@ def higher_order(
     noise : Tensor of shape (n_corruptions, n_samples, n_features)
         The ε, which the paper draws from a normal distribution.
     encoding : tuple, default=None
-        That of x.
+        The encoding of x.
     n_projections : int, default=None
-        Estimate the norm with as many random projections; None computes it.
+        Number of random projections that estimate the norm. None computes it exactly.
     generator : torch.Generator, default=None
-        For the projections.
+        Generator of the projections.
 
     Returns
     -------
@@ -167,7 +171,7 @@ def pull_back(rows, weights, derivatives):
     Returns
     -------
     products : Tensor of shape (..., n_rows, n_hidden_1)
-        To be multiplied by W_1ᵀ.
+        The products, which are still to be multiplied by W_1ᵀ.
     """
     rows = rows * derivatives[-1][..., None, :]
     for weight, d in zip(weights[:0:-1], derivatives[-2::-1], strict=True):
@@ -185,7 +189,7 @@ def entries_per_row(architecture):
     return n_features * max(n_hidden)
 
 
-# In what follows, arrays may have any number of leading dimensions, here (...).
+# In the following functions, "..." stands for any number of leading dimensions.
 
 
 def _derivatives(architecture, parameters, x, encoding=None):
@@ -217,20 +221,20 @@ def _factors(architecture, parameters, derivatives, probes=None):
     if probes is not None:
         return pull_back(probes, weights, derivatives), weights[0]
     if _starts_at_output(architecture.sizes):
-        # Contiguous, so that all samples share one product with the next weights.
+        # Contiguous rows let all samples share one product with the next weights.
         rows = derivatives[-1][..., :, None] * weights[-1].T.contiguous()
         return pull_back(rows, weights[:-1], derivatives[:-1]), weights[0]
     return _push_forward(weights, derivatives), None
 
 
 def _starts_at_output(sizes):
-    """Whether it takes fewer operations to pull the last layer's units back."""
+    """Return whether `_factors` takes fewer operations from the output than from x."""
     back = (*sizes[-2:0:-1], min(sizes[:2]))
     return _operations(sizes[-1], back) <= _operations(sizes[0], sizes[1:])
 
 
 def _operations(n_rows, sizes):
-    """Multiplications that scale rows of sizes[0] and take them on through layers."""
+    """Return the number of multiplications that take rows through scaled layers."""
     return n_rows * (sizes[0] + sum(a * b for a, b in pairwise(sizes)))
 
 
@@ -240,11 +244,11 @@ def _squared_norms(factor, rest):
         return factor.square().sum(dim=(-2, -1))
     n_rows = factor.shape[:-1].numel()
     n_features, n_hidden = rest.shape
-    # Many short rows are better off with the Gram matrix: ‖u Wᵀ‖² = u (WᵀW) uᵀ.
+    # For many short rows the Gram matrix is cheaper: ‖u Wᵀ‖² = u (WᵀW) uᵀ.
     if n_hidden * (n_features + n_rows) < n_features * n_rows:
         norms = ((factor @ (rest.T @ rest)) * factor).sum(dim=(-2, -1))
-        # Terms that cancel can leave less than nothing. The gradient stays that of the
-        # formula: it need not be small there.
+        # Cancellation can make a norm negative. It becomes 0, but keeps the gradient of
+        # the formula, which need not be small.
         return norms - norms.detach().clamp(max=0)
     return (factor @ rest.T).square().sum(dim=(-2, -1))
 
@@ -255,7 +259,7 @@ def draw_probes(d, n_probes, generator):
     Returns
     -------
     probes : Tensor of shape (n_samples, n_probes, n_hidden)
-        Of the dtype and on the device of d, which has shape (n_samples, n_hidden).
+        They have the dtype and the device of d, whose shape is (n_samples, n_hidden).
     """
     n_samples, n_hidden = d.shape
     n_probes = min(n_probes, n_hidden)
@@ -271,29 +275,30 @@ def draw_probes(d, n_probes, generator):
 
 
 class Penalty(NamedTuple):
-    """A term of the objective besides the reconstruction, named by its key.
+    """A term of the objective besides the reconstruction. Its key is its name.
 
     Attributes
     ----------
     weight : str
-        Name of the parameter that multiplies it, in [0, inf).
+        Name of the parameter that multiplies the penalty, in [0, inf).
     per_sample : callable
         ``per_sample(architecture, parameters, x, encoding, n_projections=...,
-        generator=..., **options)`` is its value for each row, of shape (n_samples,),
+        generator=..., **options)`` is the penalty of each row, of shape (n_samples,),
         differentiable by autograd. ``n_projections`` is the number of random
-        projections that may estimate it, or None.
+        projections that may estimate the penalty, or None.
     options : tuple of str, default=()
-        Names of its other parameters, in (0, inf).
+        Names of the penalty's other parameters, in (0, inf).
     monitored : bool, default=False
-        Whether it is computed and reported where its weight is 0 too.
+        Whether the penalty is computed and reported even if its weight is 0.
     closed_form : type or None, default=None
-        Its value and gradient for one layer, with the interface of
+        The penalty's value and gradient for one layer, with the interface of
         `ContractionOfOneLayer`. None leaves the gradient to autograd.
     adds_noise : bool, default=False
-        Whether it adds noise to the rows, so that sparse ones can't stay sparse.
+        Whether the penalty adds noise to the rows, so that sparse rows can't stay
+        sparse.
     requires : callable or None, default=None
-        ``requires(activation)`` is None if the penalty makes sense with the activation
-        of that name, and else the reason why not.
+        ``requires(activation)`` is None if the penalty is meaningful with the
+        activation of that name. Otherwise it is the reason why it isn't.
     """
 
     weight: str
@@ -313,7 +318,7 @@ def _contraction(architecture, parameters, x, encoding, *, n_projections, genera
     )
 
 
-# Number of steps around each sample over which the curvature is taken.
+# Number of random steps around each sample from which the curvature is estimated.
 _N_STEPS = 2
 
 
@@ -339,17 +344,17 @@ def _needs_curvature(activation):
 
 
 class ContractionOfOneLayer:
-    """The contraction of one layer and its gradient, written out.
+    """The contraction of one layer and its gradient, in closed form.
 
     With w²_j = Σ_i W_ij² and sums over the rows of a batch, the value is
-    Σ_j w²_j Σ_n s'(a_nj)², and its gradients are 2 s' ∘ s'' ∘ w² by a, and
-    2 W ∘ Σ_n s'² by W.
+    Σ_j w²_j Σ_n s'(a_nj)². Its gradient is 2 s' ∘ s'' ∘ w² with respect to a, and
+    2 W ∘ Σ_n s'² with respect to W.
 
     Parameters
     ----------
     activation : Activation
     weight : Tensor of shape (n_features, n_hidden)
-        W, read anew at every call.
+        W, which every call reads anew.
     batch_size : int
         The largest number of rows in a batch.
     """
@@ -371,9 +376,10 @@ class ContractionOfOneLayer:
         scale : float
             At 0 the two tensors stay as they are.
         delta : Tensor of shape (n_samples, n_hidden)
-            Of the gradient by a, what s'(a) is yet to be multiplied by.
+            The gradient with respect to a, still to be multiplied by s'(a).
         d_columns : Tensor of shape (n_hidden,)
-            Of the gradient by W, the factors of its columns.
+            The factors by which the columns of W are multiplied in the gradient with
+            respect to W.
         """
         torch.mul(self.weight, self.weight, out=self._squares)
         norms = torch.sum(self._squares, dim=0, out=self._norms)
@@ -400,7 +406,7 @@ PENALTIES = {
     ),
 }
 
-# Whether it is an option, or else a weight, by the name of each parameter.
+# For each parameter of a penalty: whether it is an option (True) or a weight (False).
 PARAMETERS = {
     name: name != penalty.weight
     for penalty in PENALTIES.values()
@@ -411,7 +417,7 @@ PARAMETERS = {
 def weighted(settings):
     """Return the names of the penalties whose weights in ``settings`` aren't 0.
 
-    A weight that is yet to be chosen is None.
+    A weight that is still to be chosen is None, and counts as not 0.
     """
     return [name for name, p in PENALTIES.items() if settings.get(p.weight, 0) != 0]
 
@@ -423,7 +429,7 @@ def reported(settings):
 
 
 def check_penalties(settings, activation):
-    """Raise ValueError if a penalty in use makes no sense with an activation."""
+    """Raise ValueError if a penalty in use is meaningless with the activation."""
     for name in weighted(settings):
         penalty = PENALTIES[name]
         reason = penalty.requires and penalty.requires(activation)

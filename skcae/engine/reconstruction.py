@@ -1,16 +1,17 @@
-"""How the decoder's last layer and the loss meet: the reconstruction and its gradient.
+"""The reconstruction loss as a function of the code, and its gradient.
 
 Two classes share one protocol, for a model of one layer with a = x W + b, h = s(a) and
 the reconstruction s_out(h V + c). `Formed` computes the reconstruction of each row.
-`Gram` never does, where the loss is the squared error and the output is linear.
+`Gram` avoids that, for the squared error of a linear output.
 
+    a = reconstruction.encode(x, out)
     loss, delta = reconstruction.forward(x, target, h)
     reconstruction.backward(x, A, d_columns)
 
-``encode(x, out)`` comes before, and returns a. ``delta`` is the gradient of the mean
-loss by h. ``A``, that of the objective by a, is made from it in between. ``backward``
-owns all products with Xᵀ, and writes the gradients of W, V and c; ``d_columns`` are the
-factors by which penalties multiply the columns of W in its gradient.
+``delta`` is the gradient of the mean loss with respect to h. The caller computes ``A``
+from it, the gradient of the objective with respect to a. ``backward`` computes all
+products with Xᵀ, and writes the gradients of W, V and c. ``d_columns`` are the factors
+by which penalties multiply the columns of W in the gradient of W.
 """
 
 import torch
@@ -28,9 +29,9 @@ from .sparse import (
 
 
 def is_expandable(loss, output_activation):
-    """Return whether the loss is a polynomial, ‖x‖² − 2 x · z + ‖z‖².
+    """Return whether the loss is ‖x‖² − 2 x · z + ‖z‖².
 
-    Then it is the squared error of a linear output, and rows x may stay sparse.
+    That is the squared error of a linear output. Rows x may then stay sparse.
     """
     return loss == "squared_error" and output_activation == "identity"
 
@@ -38,8 +39,8 @@ def is_expandable(loss, output_activation):
 def loss_per_sample(architecture, parameters, h, x, loss):
     """Return the loss of the reconstruction from a code, per sample.
 
-    It is differentiable with respect to the parameters and h. Where x is sparse, the
-    loss is expanded, so that no array of the size of x is made.
+    It is differentiable with respect to the parameters and h. If x is sparse, the
+    formula is expanded, so that no dense array of the size of x is needed.
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ def loss_per_sample(architecture, parameters, h, x, loss):
     h : Tensor of shape (n_samples, n_hidden)
     x : Tensor or SparseTensor of shape (n_samples, n_features)
     loss : str
-        A key of ``LOSSES``; if x is sparse, one that `is_expandable`.
+        A key of ``LOSSES``. If x is sparse, the loss must be expandable; see
+        `is_expandable`.
 
     Returns
     -------
@@ -102,16 +104,17 @@ def needs_no_reconstruction(
 
 
 class Formed:
-    """The reconstruction z = h V + c of each row is formed: five products in all.
+    """Computes the reconstruction z = h V + c of each row, with five products in all.
 
-    With R the gradient of the mean loss by z, that by h is R Vᵀ. The gradient of V is
-    Hᵀ R, that of c is the sum of the rows of R, and that of W is Xᵀ A.
+    Let R be the gradient of the mean loss with respect to z. Then the gradient with
+    respect to h is R Vᵀ, that of V is Hᵀ R, that of c is the sum of the rows of R, and
+    that of W is Xᵀ A. If weights are tied, that of V is added to that of W.
 
     Parameters
     ----------
     architecture : Architecture
     parameters, views : Parameters of Tensor
-        Views of the parameters and of where their gradient is written.
+        Views of the parameters, and of the vector to which their gradient is written.
     loss : str
         A key of ``LOSSES``.
     batch_size : int
@@ -123,7 +126,7 @@ class Formed:
         (self.d_weight,), _, (self.d_decoder,), (self.d_c,) = views
         self.tied, self.gain = architecture.tied, 1.0
         if self.tied:
-            # With a gain, what the view has of a decoder is a copy.
+            # With a gain, the decoder weight in ``parameters`` is a copy, not a view.
             self.decoder, self.gain = self.weight.T, architecture.gain
         self.loss = LOSSES[loss]
         self.output = ACTIVATIONS[architecture.output_activation]
@@ -139,7 +142,7 @@ class Formed:
         return torch.addmm(self.bias, x, self.weight, out=out)
 
     def forward(self, x, target, h):
-        """Return the loss, summed over the batch, and the gradient by h."""
+        """Return the loss, summed over the batch, and the gradient ∂/∂h."""
         n = x.shape[0]
         z = torch.addmm(self.c, h, self.decoder, alpha=self.gain, out=self._z[:n])
         loss = self.loss.sum_and_gradient(
@@ -164,25 +167,27 @@ class Formed:
 class Gram:
     """The squared error of a linear output, by Gram matrices of V and of h.
 
-    The reconstruction of a row, and its residual, are never formed (Vincent, de
-    Brébisson and Bouthillier, NIPS 2015, there for large sparse targets). With H̃ the
-    code less its mean h̄ over the batch, c̃ = c + h̄ V, G = V Vᵀ, K = H̃ᵀ H̃, P = T Vᵀ,
-    the sum t of the n targets and ρ = n c̃ − t,
+    Neither the reconstruction of a row nor its residual is computed. (Vincent, de
+    Brébisson and Bouthillier, NIPS 2015, do this for large sparse targets.) Let H̃ be
+    the code less its mean h̄ over the batch, T the n targets and t their sum. Let
+    c̃ = c + h̄ V, G = V Vᵀ, K = H̃ᵀ H̃, P = T Vᵀ and ρ = n c̃ − t. Then
 
         ∂/∂h = 2/n (H̃ G + V c̃ − P)
         ∂/∂V = 2/n (K V − H̃ᵀ T + h̄ ρᵀ)
         ∂/∂c = 2/n ρ
 
-    where V is g Wᵀ, with a gain g, if weights are tied. With e = c̃ − μ, the loss is
+    where V = g Wᵀ, with a gain g, if weights are tied. With e = c̃ − μ, the loss is
 
         Σ_n ‖t_n − μ‖² + Σ H̃ ∘ (H̃ G − 2 P) + e · (n e − 2 (t − n μ))
 
-    for any μ, here a point near the mean of the data. Where weights are tied and the
-    input is the target, P is the product x W that the encoder needs anyway, and the
-    gradient of W takes one more, Xᵀ (A − 2/n H̃).
+    for any μ; the class uses a point near the mean of the data. If weights are tied and
+    the input is the target, P is g times the product x W, which the encoder needs
+    anyway. The gradient of W then takes only one more product with Xᵀ,
+    Xᵀ (A − 2g/n H̃).
 
-    `forward` leaves the first term out. It depends on the data alone, so that the
-    Trainer adds its sum over all rows, computed once, to what an epoch reports.
+    `forward` leaves out the first term of the loss, which depends only on the data. The
+    Trainer computes the sum of this term over all rows once, and adds it to the report
+    of each epoch.
 
     Parameters
     ----------
@@ -220,7 +225,7 @@ class Gram:
         return torch.add(p, self.bias, out=out)
 
     def forward(self, x, target, h):
-        """Return the loss, summed over the batch, less Σ ‖t_n − μ‖²; and ∂/∂h."""
+        """Return the loss less Σ ‖t_n − μ‖², summed over the batch, and ∂/∂h."""
         n, gain = x.shape[0], self.gain
         p, centred, delta = self._p[:n], self._h[:n], self._delta[:n]
         if not self._shares:
@@ -249,7 +254,7 @@ class Gram:
         h, target, scale = self._h[:n], self._target, 2 / n * self.gain
         k = torch.mm(h.T, h, out=self._k).mul_(scale * self.gain)
         if self.tied:
-            # The factors of the columns of W are a part of what W is multiplied by.
+            # Multiplying the columns of W by factors is adding a diagonal matrix to K.
             k.diagonal().add_(d_columns)
             torch.mm(self.weight, k, out=self.d_weight)
             self.d_weight.addr_(self._rho, self._mean, alpha=scale)

@@ -1,7 +1,7 @@
-"""Work on a GPU that is recorded once and then replayed, as a CUDA graph.
+"""Recording of work on a GPU, which is then replayed as a CUDA graph.
 
-A GPU does the small operations of a step faster than Python asks for them. To replay a
-recording takes one call, whatever the number of operations.
+A GPU completes the small operations of a step faster than Python launches them. The
+replay of a recording takes one call, whatever the number of operations.
 """
 
 import gc
@@ -13,34 +13,35 @@ from dataclasses import is_dataclass
 
 import torch
 
-# To record takes as long as some tens of calls, so that few calls aren't worth it.
+# Recording takes as long as some tens of calls, so that it doesn't pay for few calls.
 _N_CALLS_BEFORE = 20
 
-# Only one recording may be under way, and no replay beside it.
+# Only one recording may be in progress, and no replay at the same time.
 _lock = threading.RLock()
 
-# Streams to record on, by device. No recording that was made on them is still in use:
-# when one of a stream's recordings is deleted, older ones may lose their memory.
-# Streams are used again because PyTorch keeps memory for each.
+# Streams to record on, by device. No recording that was made on an idle stream is still
+# in use: when one of a stream's recordings is deleted, older ones may lose their
+# memory. Streams are reused because PyTorch keeps memory for each stream.
 _idle_streams = {}
 
 
 def replayed(function, device, generators=()):
-    """Return a function that does on the device what ``function`` does.
+    """Return a function that does the same as ``function``, by replaying a recording.
 
     On a GPU the work is recorded after some calls with the same tensors (the same
-    addresses and shapes), and replayed from then on. On other devices the result is
-    ``function`` itself.
+    addresses and shapes), and is replayed in all later calls. On other devices the
+    result is ``function`` itself.
 
     Parameters
     ----------
     function : callable
-        Takes tensors, or a named tuple of some, and returns an iterable of tensors,
-        which the next call may overwrite. It must do the same operations in each call,
-        on these tensors and on memory that it owns, and never wait for the device.
+        It takes tensors, or tuples or dataclasses of tensors, and returns an iterable
+        of tensors, which the next call may overwrite. It must do the same operations in
+        each call, on these tensors and on memory that it owns. It must never wait for
+        the device.
     device : torch.device
     generators : sequence of torch.Generator, default=()
-        Those that ``function`` draws from, all on ``device``.
+        The generators that ``function`` draws from, all on ``device``.
     """
     if device.type != "cuda":
         return function
@@ -73,7 +74,7 @@ class _Replayed:
         return results
 
     def _recorded(self, args):
-        """Record the work; return the graph and the tensors that it will write."""
+        """Record the work; return the graph and the tensors that it writes."""
         # `torch.cuda.graph` enters the stream too, but doesn't leave it if recording
         # fails.
         with (
@@ -93,7 +94,7 @@ class _Replayed:
             ):
                 results = tuple(self._function(*args))
             # The generators were reset on this stream. A replay runs on another stream,
-            # and must not start before.
+            # and must not start before that is done.
             self._stream.synchronize()
         return graph, results
 

@@ -1,8 +1,8 @@
-"""Kinds of rows: arrays, large memory maps and sparse rows, told apart in one place.
+"""Kinds of rows: arrays, large memory maps and sparse rows, with one interface.
 
-`as_rows` makes the object that belongs to an array. Everything else asks that object
-for what it needs, and never which kind of array is behind it. No kind copies, casts or
-makes dense more than a block of rows at a time.
+`as_rows` returns the `Rows` object for an array. The other modules use its methods, so
+that they don't depend on the kind of array. No kind copies, casts or makes dense more
+than a block of rows at a time.
 """
 
 import math
@@ -14,26 +14,28 @@ import torch
 from .device import has_float64, isolated
 from .sparse import SparseTensor, squared_norms, total_variance
 
-# Entries of the widest intermediate result of one block of rows.
+# Number of entries of the largest intermediate result for one block of rows.
 _BLOCK_ENTRIES = 2**22
 
-# A larger memory map is read window by window; a smaller one counts as memory.
+# A larger memory map is read window by window. A smaller one is treated as an array in
+# memory.
 _WINDOW_BYTES = 2**28
 
-# Dense rows that are looked at together, as those of the start and of statistics are.
+# The largest size of a dense sample of rows, in float64, for the initial parameters and
+# for statistics.
 _SAMPLE_BYTES = 2**28
 
-# Of sparse rows with a larger part of entries that aren't zero, or with fewer features,
-# products take less time where they are made dense.
+# Sparse rows of higher density, or with fewer features, are made dense, since products
+# then take less time.
 _LARGEST_DENSITY = 1 / 32
 WIDE = 1024
 
 
 def as_array(X):
-    """Return a tensor's values as an array, which shares its memory if that can be.
+    """Return a tensor's values as an array, which shares its memory if possible.
 
-    Anything but a tensor is returned as it is. Raises TypeError for what has no rows to
-    share: sparse tensors and lazy frames.
+    Anything but a tensor is returned as it is. Raises TypeError for sparse tensors and
+    lazy frames.
     """
     X = detached(X)
     if not isinstance(X, torch.Tensor):
@@ -48,7 +50,7 @@ def detached(X):
 
     Raises TypeError as `as_array` does.
     """
-    # NumPy would make an array of one object of a lazy frame, without an error.
+    # NumPy would turn a lazy frame into an array of one object, without an error.
     if type(X).__name__ == "LazyFrame":
         raise TypeError(
             "A LazyFrame was passed, but its rows are required. Use '.collect()' to "
@@ -65,10 +67,10 @@ def detached(X):
 
 
 def as_tensor(array):
-    """Return a tensor that shares the array's memory where PyTorch can share it.
+    """Return a tensor that shares the array's memory if PyTorch can share it.
 
-    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied first.
-    Tensors, sparse ones too, are returned as they are.
+    Read-only, misaligned, non-contiguous and foreign-endian arrays are copied. Tensors,
+    including `SparseTensor`, are returned as they are.
     """
     if isinstance(array, (torch.Tensor, SparseTensor)):
         return array
@@ -86,7 +88,7 @@ def cast(array, dtype):
 
 
 def dense(rows):
-    """Return sparse rows as an array, and others as they are."""
+    """Return sparse rows as an array, and other rows as they are."""
     return rows.toarray() if hasattr(rows, "toarray") else rows
 
 
@@ -104,7 +106,7 @@ def block_rows(entries_per_row):
 
 
 def as_rows(X):
-    """Return the `Rows` of an array, a CSR array or a tensor; `Rows` as they are."""
+    """Return the `Rows` of an array, a CSR array or a tensor, or X if it is `Rows`."""
     if isinstance(X, Rows):
         return X
     if hasattr(X, "indptr"):
@@ -118,17 +120,21 @@ class Rows:
     Parameters
     ----------
     X : ndarray or Tensor of shape (n_samples, n_features)
-        Of numbers in any format.
+        Numbers in any format.
 
     Attributes
     ----------
     X : ndarray or Tensor
     shape : tuple of int
     dtype : dtype
+    out_of_core : bool
+        Whether the rows may be larger than memory.
+    sparse : bool
+        Whether the rows are stored as a sparse matrix.
+    stays_sparse : bool
+        Whether indexing returns a `SparseTensor` instead of dense rows.
     """
 
-    # Whether the rows may be larger than memory, whether most entries are zeros, and
-    # whether they are then handed out as they are, not dense.
     out_of_core = False
     sparse = False
     stays_sparse = False
@@ -142,11 +148,11 @@ class Rows:
         return self.shape[0]
 
     def __getitem__(self, index):
-        """Return the rows that a slice or an array names, dense."""
+        """Return the rows that a slice or an array selects, dense."""
         return self.X[index]
 
     def take(self, index):
-        """Return the `Rows` that ``index`` names, ascending: a copy."""
+        """Return a copy of the `Rows` that ``index``, an ascending array, selects."""
         return Rows(self.X[index])
 
     def blocks(self):
@@ -161,22 +167,22 @@ class Rows:
     def at_once(self, entries_per_row=1):
         """Return how many rows to compute at once so that memory stays bounded.
 
-        ``entries_per_row`` is the size of the largest result for one row. A dense row
-        counts as well.
+        ``entries_per_row`` is the size of the largest result for one row. The size of a
+        dense row itself is taken into account.
         """
         return block_rows(max(entries_per_row, self.shape[1]))
 
     def kept_sparse(self, device, dtype):
-        """Return `Rows` that stay sparse if products of a device then take less time.
+        """Return `Rows` that stay sparse if products on the device then take less time.
 
-        ``dtype`` is that of the products. Dense rows are returned as they are.
+        ``dtype`` is that of the products. Otherwise the rows are returned as they are.
         """
         return self
 
     def evenly_spaced(self, n_samples):
-        """Return about ``n_samples`` rows, the same ones each time.
+        """Return about ``n_samples`` rows, the same ones in each call.
 
-        There are fewer of them where they are dense and would take more than 256 MiB.
+        There are fewer if they are dense and would take more than 256 MiB in float64.
         """
         n_samples = min(n_samples, self.n_together())
         return self[:: len(self) // n_samples + 1]
@@ -193,11 +199,11 @@ class Rows:
         return self[permutation(len(self), generator)[:n_samples]]
 
     def n_together(self):
-        """Return how many rows to look at together so that memory stays bounded."""
+        """Return how many rows a sample may have so that memory stays bounded."""
         return max(1, _SAMPLE_BYTES // (8 * self.shape[1]))
 
     def identity(self):
-        """Return what tells these rows from others: all of them, if they fit."""
+        """Return data that identify the rows: all rows, or some of a memory map."""
         return self.X
 
     def tensors(self, n_rows, dtype, device):
@@ -207,9 +213,10 @@ class Rows:
             yield rows, as_tensor(self[rows]).to(dtype).to(device)
 
     def moved(self, dtype, device):
-        """Return all rows as a tensor on a GPU with room for them, or else None.
+        """Return all rows as a tensor on the GPU, or None if they have to stay here.
 
-        They keep their own format, if the device has it; otherwise they get ``dtype``.
+        Rows in memory are moved to a GPU that has enough memory for them. They keep
+        their own format if the device has it, and get ``dtype`` otherwise.
         """
         if self.sparse or self.out_of_core or not belongs_on(device, self.X.nbytes):
             return None
@@ -223,7 +230,7 @@ class Rows:
 
 
 class SparseRows(Rows):
-    """Rows of a CSR array; the entries that they don't name are zeros."""
+    """Rows of a CSR array."""
 
     sparse = True
 
@@ -251,7 +258,7 @@ class SparseRows(Rows):
 
 
 class _RowsThatStaySparse(SparseRows):
-    """Sparse rows that are handed out as `SparseTensor`."""
+    """Sparse rows whose indexing returns a `SparseTensor`."""
 
     stays_sparse = True
 
@@ -274,8 +281,8 @@ class MappedRows(Rows):
     X : ndarray of shape (n_rows, n_features)
         A memory map, or a view of one.
     index : ndarray of shape (n_samples,), default=None
-        Which rows, ascending, so that they are read in the order of the file. None is
-        all of them.
+        The indices of the rows, ascending, so that rows are read in the order of the
+        file. None means all rows.
     """
 
     out_of_core = True
@@ -290,7 +297,7 @@ class MappedRows(Rows):
         return self.X[index if self.index is None else self.index[index]]
 
     def take(self, index):
-        """Return a copy, or a view where a copy would be larger than a window."""
+        """Return a copy, or `MappedRows` if a copy would be larger than a window."""
         rows = index if self.index is None else self.index[index]
         if len(rows) * self.shape[1] * self.dtype.itemsize > _WINDOW_BYTES:
             return MappedRows(self.X, rows)
@@ -353,17 +360,17 @@ def permutation(n, generator):
 
 
 def variance_of_rounding(rows, eps):
-    """Return the variance that errors of some ``eps`` may come to in equal rows."""
+    """Return the variance that rounding errors of some ``eps`` give to equal rows."""
     return (16 * eps) ** 2 * squared_norms(rows).mean()
 
 
 @isolated
 def lost_in_rounding(X, dtype):
-    """Return the part of the variance of X that is lost where it is rounded to dtype.
+    """Return the fraction of the variance of X that is lost by rounding to ``dtype``.
 
-    It is the variance of the rounding error over that of X, both summed over features,
-    of at most 1000 evenly spaced rows. It is 0 where the rows differ by no more than
-    rounding errors in X itself may come to.
+    It is the variance of the rounding error divided by that of X, both summed over
+    features, for at most 1000 evenly spaced rows. It is 0 if the rows differ by no more
+    than possible rounding errors in X itself.
     """
     X = as_rows(X)
     own = np.finfo(X.dtype).eps if X.dtype.kind == "f" else 0.0

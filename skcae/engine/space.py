@@ -7,11 +7,11 @@ if the space is rotated. So a model of rows that span little of their space can 
 trained on their coordinates there, and its parameters taken back.
 
     space = choose_space(rows, n_hidden, ...)
-    space.architecture(whole)   that of a model in it
-    space.rows(rows)            the training rows in it, as `Rows`
-    space.held_out(rows)        other rows in it, and what of them is outside
-    space.lift(parameters)      parameters in it, for all features
-    space.project(parameters)   the other way
+    space.architecture(whole)   the architecture of a model in the space
+    space.rows(rows)            the training rows in the space, as `Rows`
+    space.held_out(rows)        other rows in the space, and their part outside of it
+    space.lift(parameters)      parameters in the space, mapped to all features
+    space.project(parameters)   parameters for all features, mapped to the space
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from .rows import WIDE, Rows, as_tensor, belongs_on
 from .sparse import SparseTensor, squared_norms
 
-# Epochs over which a space has to pay.
+# Number of epochs in which a smaller space must save more than its basis costs.
 _N_EPOCHS = 60
 
 
@@ -42,11 +42,11 @@ class Whole:
         return rows, 0.0
 
     def lift(self, parameters):
-        """Return the `Parameters` for all features of a model in this space."""
+        """Map the `Parameters` of a model in this space to all features."""
         return parameters
 
     def project(self, parameters):
-        """Return the `Parameters` in this space of a model for all features."""
+        """Map the `Parameters` of a model for all features to this space."""
         return parameters
 
 
@@ -68,7 +68,7 @@ class _Subspace(Whole):
         return self._mapped(parameters, self._from_whole)
 
     def _mapped(self, parameters, function):
-        """Apply ``function`` to the columns of all that has a row for each feature."""
+        """Apply ``function`` to all parameters that have an entry for each feature."""
         first, *weights = parameters.encoder_weights
         *decoder_weights, last = parameters.decoder_weights
         *decoder_biases, c = parameters.decoder_biases
@@ -80,20 +80,20 @@ class _Subspace(Whole):
 
 
 class RowSpace(_Subspace):
-    """The span of fewer rows than there are features, in an orthonormal basis Q.
+    """The span of fewer rows than there are features, with an orthonormal basis Q.
 
     Parameters
     ----------
     rows : Rows of shape (n_samples, n_features)
-        Dense.
+        Rows that don't stay sparse.
     dtype, device
-        Of the basis.
+        Those of the basis.
     """
 
     def __init__(self, rows, dtype, device):
         x = as_tensor(rows[:]).to(dtype).to(device)
         self._basis, triangle = torch.linalg.qr(x.T)
-        # Xᵀ = Q R, so that the coordinates X Q are Rᵀ.
+        # Since Xᵀ = Q R, the coordinates X Q are Rᵀ.
         self._coordinates = Rows(triangle.T.contiguous().cpu().numpy())
         self.size = len(triangle)
 
@@ -120,12 +120,12 @@ class RowSpace(_Subspace):
 
 
 class Columns(_Subspace):
-    """The features that aren't zero in all of the sparse rows.
+    """The space of the features that some of the sparse rows have entries for.
 
     Parameters
     ----------
     rows : Rows of shape (n_samples, n_features)
-        Sparse.
+        Rows that stay sparse.
     """
 
     def __init__(self, rows):
@@ -150,12 +150,16 @@ class Columns(_Subspace):
 
 
 def choose_space(rows, n_hidden, dtype, device):
-    """Return the space in which to train on the rows, where it may be smaller.
+    """Return the space in which to train on the rows, if it may be a smaller one.
 
-    It is that of the features that aren't zero in all sparse rows, if these are at most
-    half of all. It is the span of n rows of d features, at least 1024 and twice as many
-    as rows, if 60 epochs of two products with n_hidden columns then save more
-    multiplications than the 4 d n² that its basis takes.
+    For rows that stay sparse it is the space of the features for which they have
+    entries, if these are at most half of all features.
+
+    For n other rows of d features it is their span, if d is at least 1024 and at least
+    2 n, and if the span saves multiplications: 60 epochs of two products with n_hidden
+    columns must save more than the 4 d n² that the basis takes.
+
+    Otherwise it is the space of all features.
 
     Parameters
     ----------
@@ -163,7 +167,7 @@ def choose_space(rows, n_hidden, dtype, device):
     n_hidden : int
         Number of units of the first layer.
     dtype, device
-        Of the parameters.
+        Those of the parameters.
     """
     n_samples, n_features = rows.shape
     if rows.stays_sparse:

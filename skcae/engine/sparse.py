@@ -1,4 +1,4 @@
-"""What is computed of rows that may be dense or sparse, without making these dense."""
+"""Operations on rows that may be dense or sparse; sparse rows are not made dense."""
 
 import numpy as np
 import scipy.sparse
@@ -9,9 +9,9 @@ from torch.autograd.function import once_differentiable
 class SparseTensor:
     """A sparse matrix on the CPU that multiplies tensors.
 
-    The functions of this module take it in place of a tensor. SciPy computes the
-    products. PyTorch's own sparse tensors don't multiply on all platforms, and warn
-    that they are in beta.
+    The functions of this module accept it in place of a tensor. SciPy computes the
+    products, since PyTorch's own sparse tensors don't multiply on all platforms and
+    warn that they are in beta.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ class SparseTensor:
 
     @property
     def values(self):
-        """The entries that aren't zero, as a tensor that isn't to be changed."""
+        """The stored entries, as a tensor that must not be changed."""
         data = self.csr.data
-        # PyTorch warns of arrays that are read-only, as those of joblib's workers are.
+        # PyTorch warns about read-only arrays, such as those in joblib's workers.
         return torch.from_numpy(data if data.flags.writeable else data.copy())
 
     def with_values(self, values):
@@ -47,9 +47,9 @@ class SparseTensor:
         return SparseTensor(self.csr[index])
 
     def to(self, target, copy=False):
-        """Return the matrix in the number format that ``target`` is, if it is one.
+        """Return the matrix in the number format ``target``.
 
-        It stays where it is if ``target`` is a device.
+        If ``target`` is a device, return the matrix itself, which stays on the CPU.
         """
         if isinstance(target, torch.device) or target == self.dtype:
             return self
@@ -75,7 +75,7 @@ class _Product(torch.autograd.Function):
 
 
 def product(x, weight, bias=None, out=None):
-    """Return x W + b, or x W where there is no bias; differentiable by W and b."""
+    """Return x W + b, or x W without a bias; differentiable with respect to W and b."""
     if isinstance(x, SparseTensor):
         result = _Product.apply(weight, x)
         result = result if bias is None else result + bias
@@ -86,7 +86,7 @@ def product(x, weight, bias=None, out=None):
 
 
 def transposed_product(x, b, out=None):
-    """Return xᵀ B, where B has rows or numbers."""
+    """Return xᵀ B, where B is a matrix or a vector."""
     if isinstance(x, SparseTensor):
         result = torch.from_numpy(x.csr.T @ b.numpy())
         return result if out is None else out.copy_(result)
@@ -145,7 +145,7 @@ def total_variance(x):
 
 
 class Centred:
-    """Rows less their mean, which is subtracted from products where rows are sparse.
+    """Rows less their mean. For sparse rows, products are corrected for the mean.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The training loop, one epoch at a time, and what an autoencoder needs for it."""
+"""The training loop, one epoch at a time, and the training of an autoencoder."""
 
 import math
 from typing import NamedTuple
@@ -30,7 +30,8 @@ from .rows import (
 from .space import WHOLE, choose_space
 from .sparse import mean_row, product, squared_norms, total_variance
 
-# Of data that don't vary, sums of losses differ by no more than this part of them.
+# If the losses of the best constant and of a perfect reconstruction differ by no more
+# than this fraction, the data don't vary.
 _NO_SPREAD = 1e-5
 
 
@@ -51,17 +52,18 @@ class EpochReport(NamedTuple):
 
 
 def check_weights(dtype, **weights):
-    """Raise FloatingPointError if the weight of a term is too large to compute with."""
+    """Raise FloatingPointError if the weight of a term is too large for the dtype."""
     for name, weight in weights.items():
         if weight > torch.finfo(dtype).max / 4:
             raise FloatingPointError(f"{name}={weight} is too large for {dtype}")
 
 
 class TrainingRun:
-    """Parameters, gradient, optimiser and batches of a training that runs.
+    """Parameters, gradient, optimiser and batches of a training in progress.
 
     A subclass sets the attributes ``architecture``, ``batches``, ``gradient``,
-    ``optimizer``, the initial ``learning_rate``, ``_corrupt``, and calls `_record`.
+    ``optimizer``, ``learning_rate`` (the initial one) and ``_corrupt``, and calls
+    `_record`.
 
     Attributes
     ----------
@@ -71,8 +73,9 @@ class TrainingRun:
         The mean over all rows of the part of the first term that the gradient leaves
         out; see `FlatGradient`.
     space : Whole, RowSpace or Columns
-        Where the parameters of ``gradient`` live. Those of ``architecture``, which
-        `arrays` returns, belong to all features.
+        The space in which the model is trained, to which the parameters of ``gradient``
+        belong. ``architecture``, and the parameters that `arrays` returns, belong to
+        the space of all features.
     """
 
     group = ALONE
@@ -80,14 +83,14 @@ class TrainingRun:
     space = WHOLE
 
     def _record(self, names, generators):
-        """Get ready to run epochs.
+        """Prepare the function that evaluates a batch.
 
         Parameters
         ----------
         names : sequence of str or None
-            Of the gradient's terms; None for those that aren't reported.
+            Names of the gradient's terms, None for terms that aren't reported.
         generators : sequence of torch.Generator
-            Those from which a step draws.
+            The generators from which a step draws.
         """
 
         def evaluate(batch):
@@ -119,10 +122,10 @@ class TrainingRun:
                 self._step()
         last = torch.stack([gradient.weight_decay(), gradient.flat.sum()]).to(sums[0])
         totals = torch.cat([torch.stack(sums).sum(dim=0), last])
-        # Machines round differently. Copying rank 0's values keeps the replicas, and
-        # all that is decided by the report, identical.
+        # Machines round differently. Copying rank 0's values keeps the replicas
+        # identical, and so are all decisions that depend on the report.
         group.copy_(gradient.flat, totals)
-        # The one place of an epoch where values are read back from the device.
+        # An epoch reads values back from the device only here.
         *terms, decay, parameters = totals.tolist()
         terms = [term / self._n_samples for term in terms]
         terms[0] += self.constant
@@ -138,7 +141,7 @@ class TrainingRun:
         self.optimizer.step()
 
     def share_generators(self):
-        """Let the other ranks know what this one needs to go on; call it each epoch."""
+        """Exchange the states of the generators, which `state` needs, in each epoch."""
 
     def scale_learning_rate(self, factor):
         """Set the learning rate to ``factor`` times the initial one."""
@@ -161,12 +164,12 @@ class TrainingRun:
         )
 
     def _parameters(self, arrays, like):
-        """Return the parameters for all features as tensors like another one."""
+        """Return the parameters as tensors of ``like``'s dtype, on its device."""
         return Parameters(*([as_tensor(a).to(like) for a in group] for group in arrays))
 
     @isolated
     def snapshot(self, arrays=None):
-        """Return a copy of the parameters or of ``arrays``, for `arrays` later."""
+        """Return a copy of the parameters, or of ``arrays``, as a flat vector."""
         flat = self.gradient.flat
         if arrays is None:
             return flat.clone()
@@ -177,7 +180,7 @@ class TrainingRun:
     def arrays(self, snapshot=None):
         """Return the parameters (or a snapshot of them) as `Parameters` of ndarray.
 
-        The arrays own their memory, those of tied decoder weights too.
+        The arrays own their memory, including those of tied decoder weights.
         """
         flat = self.gradient.flat if snapshot is None else snapshot
         parameters = self.gradient.architecture.view(flat)
@@ -193,7 +196,7 @@ class TrainingRun:
 
 
 def _saturated(architecture, encoding):
-    """Return the part of the last layer's activations that are saturated, or 0."""
+    """Return the saturated fraction of the code, 0 for unbounded activations."""
     activation = ACTIVATIONS[architecture.activation]
     if architecture.activation not in BOUNDED:
         return 0.0
@@ -227,28 +230,30 @@ def _scatter(rows, centre):
     return total
 
 
-# At the start the penalty is this part of the variance that the start explains, if lam
-# is left to the Trainer.
+# If the Trainer chooses lam, the initial penalty is this fraction of the variance that
+# the initial parameters explain.
 _SHARE_OF_PENALTY = 0.01
 
 
 def _balanced_lam(architecture, flat, rows, loss, explained):
-    """Return the lam with which the penalty is a fixed part of what a start explains.
+    """Return the lam that makes the initial penalty a fixed part of what is explained.
 
-    ``explained`` is of the variance; of another loss it is taken to be the same part.
+    ``explained`` is the variance that the initial parameters explain. For another loss
+    than the squared error, the explained fraction is taken to be the same.
     """
     variance = total_variance(rows)
     perfect, constant = LOSSES[loss].bounds(rows)
     rows = rows[: block_rows(entries_per_row(architecture))]
     penalty = contraction(architecture, architecture.view(flat), rows).mean()
     lam = _SHARE_OF_PENALTY * explained / variance * (constant - perfect) / penalty
-    # Data that don't vary have none, nor have those whose squares underflow.
+    # The result is 0 for data that don't vary, or whose squares underflow.
     return lam.nan_to_num(0, 0, 0).clamp(min=0).item()
 
 
-# Factors of the units of steps, chosen by the objectives of whole fits of six tables:
-# for the weights of an encoder and a decoder that are free of each other, for biases of
-# pre-activations, and for the output's bias, in standard deviations of a feature.
+# Factors of the units of steps, chosen by the objectives that fits of six data sets
+# reached. The first two are for untied weights, the third is for biases of
+# pre-activations. The last is for the output's bias, in standard deviations of a
+# feature.
 _ENCODER_UNIT = 0.5
 _DECODER_UNIT = 2.0
 _BIAS_UNIT = 3.5
@@ -256,24 +261,25 @@ _OUTPUT_BIAS_UNIT = 0.5
 
 
 def _units(architecture, flat, variance, n_features):
-    """Return the size of each block of the parameters, to which steps are relative.
+    """Return the unit of each block of the parameters, to which its steps are relative.
 
-    That of weights is the root mean square of their entries at the start of training.
-    Steps are as they would be with ``n_features``, in the space of all features.
+    The unit of weights is the root mean square of their entries at the start of
+    training. In a smaller space, units are chosen such that steps are as large as they
+    would be in the space of all ``n_features`` features.
     """
     blocks = flat.split([torch.Size(shape).numel() for shape in architecture.shapes()])
     shapes = architecture.weight_shapes()
     units = []
     for weight, shape in zip(blocks, shapes, strict=False):
         size = torch.linalg.vector_norm(weight).item() / weight.numel() ** 0.5
-        # Zeros, as weights may be where a fit continues, have none of their own.
+        # When a fit continues, weights may be all zeros, which need another unit.
         units.append(size or (2 / sum(shape)) ** 0.5)
     if not architecture.tied:
         factors = architecture.depth * [_ENCODER_UNIT] + architecture.depth * [
             _DECODER_UNIT
         ]
         units = [unit * factor for unit, factor in zip(units, factors, strict=True)]
-    # Muon's steps have a norm that grows with the smaller side of a weight's shape.
+    # The norm of Muon's steps grows with the smaller side of a weight's shape.
     size, n_hidden, *_ = architecture.sizes
     factor = (min(n_hidden, size) / min(n_hidden, n_features)) ** 0.5
     units[0] *= factor
@@ -286,7 +292,7 @@ def _units(architecture, flat, variance, n_features):
 
 
 class HeldOut(NamedTuple):
-    """Rows to validate on: those in the space of a training, and ‖x⊥‖² outside."""
+    """Held-out rows in the space of a training, and their mean ‖x⊥‖² outside of it."""
 
     rows: Rows
     outside: np.ndarray  # of shape (n_samples,), or 0
@@ -302,21 +308,21 @@ class Trainer(TrainingRun):
     X : ndarray, CSR array or Rows of shape (n_samples, n_features)
         The rows of this process.
     arrays : Parameters of ndarray, default=None
-        Where training starts; None draws parameters by `initialise`.
+        The parameters to start from. None means those that `initialise` draws.
     loss : str
     learning_rate : float
     batch_size : int
-        Number of rows of a step, of all processes together.
+        Number of rows in a step, of all processes together.
     precision : str
-        A key of ``PRECISIONS``: the arithmetic. The parameters are float64 for
-        "float64" and float32 otherwise.
+        A key of ``PRECISIONS``: the number format of the computations. The parameters
+        are float64 for "float64" and float32 otherwise.
     device : torch.device
     seed : int
-        Of everything random here. Rank 0's counts, and each rank draws its own numbers.
+        Seed of all random numbers. All ranks use rank 0's seed, plus their rank.
     optimizer : str, default="muon"
         A key of ``OPTIMIZERS``.
     corruption : str, default=None
-        A key of ``CORRUPTIONS``: what is done to the input while training.
+        A key of ``CORRUPTIONS``: the corruption of the input during training.
     corruption_level : float, default=0.0
     alpha, n_projections, **settings
         As in `FlatGradient` and `objective`. Where ``arrays`` is None, ``lam`` may be:
@@ -325,17 +331,19 @@ class Trainer(TrainingRun):
         Of the rows of this process, > 0, in all means. Only their ratios matter, to
         those of other processes too. None is 1 for each.
     group : OneProcess or ManyProcesses, default=ALONE
-        Who trains together. All ranks make and use their trainers alike.
+        The processes that train together. All ranks must make the same calls to their
+        trainers.
     only_these_rows : bool, default=False
-        Whether ``arrays`` are None or were trained on these rows alone, and are to go
-        on so. Then training may be done in a smaller `space`.
+        Whether the model is trained only on these rows, in this training and in earlier
+        ones. Training may then be done in a smaller `space`.
 
     Attributes
     ----------
     variance, mean_square : float
-        Of the rows of all processes: mean over about 1000, summed over features.
+        Variance and mean square of the rows of all processes, summed over features,
+        estimated from about 1000 rows.
     balanced_lam : float or None
-        The number that ``lam`` is if it is None; None where ``arrays`` are given.
+        The number that is used for ``lam=None``. None if ``arrays`` is given.
 
     Raises
     ------
@@ -372,10 +380,10 @@ class Trainer(TrainingRun):
         self.group = group
         self.balanced_lam = None
         self.generator = make_generator(group.gather(seed)[0] + group.rank)
-        # What a step draws from.
+        # The generator from which steps draw; on a GPU, each epoch seeds it.
         self._draws = self.generator
         if device.type == "cuda":
-            self._draws = make_generator(0, device)  # seeded in each epoch
+            self._draws = make_generator(0, device)
         dtype = PRECISIONS[precision]
         wide = torch.promote_types(dtype, torch.float32)
         rows = self._in_best_form(as_rows(X), device, dtype, corruption, settings)
@@ -436,7 +444,7 @@ class Trainer(TrainingRun):
                 parameters = self.space.project(self._parameters(arrays, like))
                 flat = architecture.flatten(parameters)
         group.copy_(flat)
-        # Machines round differently.
+        # Machines round differently; rank 0's values are used.
         gain, settings["lam"] = group.gather((architecture.gain, settings["lam"]))[0]
         architecture = architecture._replace(gain=gain)
         self.architecture = self.architecture._replace(gain=gain)
@@ -486,7 +494,7 @@ class Trainer(TrainingRun):
         self._record(names, [self._draws])
 
     def _in_best_form(self, rows, device, dtype, corruption, settings):
-        """Return the rows, sparse if all that training computes can be sparse."""
+        """Return the rows, which stay sparse if all of the training supports that."""
         output = self.architecture.output_activation
         noisy = any(PENALTIES[name].adds_noise for name in weighted(settings))
         if (
@@ -509,7 +517,7 @@ class Trainer(TrainingRun):
             return choose_space(rows, self.architecture.sizes[1], dtype, device)
 
     def _as_in_training(self, rows):
-        """Return other rows, sparse if training has sparse batches."""
+        """Return other rows, which stay sparse if the training's batches are sparse."""
         batches = self.batches
         if not batches.stays_sparse:
             return rows
@@ -526,15 +534,16 @@ class Trainer(TrainingRun):
         return rows[spread_by_weight(self.weights, n_samples)]
 
     def _rounded(self, rows):
-        """Return a copy of rows as training sees them."""
+        """Return a copy of rows in the precision and on the device of the training."""
         batches = self.batches
         return as_tensor(rows).to(batches.dtype, copy=True).to(batches.device)
 
     def epoch(self):
         """Make a step on each batch of one epoch; see `TrainingRun.epoch`."""
         if self._draws is not self.generator:
-            # So that the state of the one between epochs is that of both, and the
-            # order of the rows is that of the CPU where nothing is drawn in steps.
+            # The seed comes from the state of the CPU's generator, but doesn't advance
+            # it. That state then determines both generators, and the order of the rows
+            # is the same as in a training on the CPU whose steps draw nothing.
             ahead = make_generator(0).set_state(self.generator.get_state())
             seed = torch.randint(2**62, (), generator=ahead, device="cpu")
             self._draws.manual_seed(seed.item())
@@ -543,8 +552,8 @@ class Trainer(TrainingRun):
     def _step(self):
         """Make a step of W and of the bias of the centred data, b + μ W.
 
-        Otherwise each step of W would move all pre-activations by the mean μ, which may
-        be far larger than the deviations from it.
+        Otherwise each step ΔW would move all pre-activations by μ ΔW, where the mean μ
+        may be far larger than the deviations from it.
         """
         self._d_weight.addr_(self._mean, self._d_bias, alpha=-1)
         before = torch.mv(self._weight_t, self._mean)
@@ -567,10 +576,10 @@ class Trainer(TrainingRun):
     def mean_objective(self, X):
         """Return the (weighted) mean objective over the rows of X, as a float.
 
-        X is what this process has of them, or what `held_out` made of it. Rows are
-        corrupted as in training, or what is lowest would be the objective of another
-        model, which needn't denoise. Whatever is random is the same each time. Raises
-        FloatingPointError if it is infinite or NaN.
+        X are the rows of this process, or the result of `held_out` for these. Rows are
+        corrupted as in training, since the objective is that of a denoising model. All
+        random numbers are the same in each call. Raises FloatingPointError if the
+        result is infinite or NaN.
         """
         held_out = X if isinstance(X, HeldOut) else self.held_out(X)
         rows = held_out.rows
@@ -605,20 +614,22 @@ class Trainer(TrainingRun):
 
     @isolated
     def explained(self, arrays, X):
-        """Return the part of the variation of the data that the model explains.
+        """Return the fraction of the variation of the data that the model explains.
 
-        It is 1 where the mean loss of 100 to 1000 rows of this process is that of a
-        perfect reconstruction, 0 where it is that of the best constant one, and None
-        where these are the same, but for rounding. With it comes the part of the
-        activations that are saturated: where a bounded activation has less than a
-        twenty-fifth of the derivative that it has at 0.
+        It is 1 if the mean loss of 100 to 1000 rows of this process is that of a
+        perfect reconstruction, 0 if it is that of the best constant reconstruction, and
+        None if these two losses are the same up to rounding.
+
+        The second result is the fraction of the code's activations that are saturated.
+        A bounded activation is saturated if its derivative is less than a twenty-fifth
+        of that at 0.
 
         Parameters
         ----------
         arrays : Parameters of ndarray
             The model.
         X : ndarray, CSR array or Rows of shape (n_samples, n_features)
-            The rows that it was trained on.
+            The rows that the model was trained on.
         """
         rows = self._as_in_training(as_rows(X))
         n_rows = min(1000, max(100, rows.at_once()))
@@ -626,7 +637,7 @@ class Trainer(TrainingRun):
         parameters = self._parameters(arrays, self.gradient.flat)
         encoding = encode(self.architecture, parameters, rows)
         saturated = _saturated(self.architecture, encoding)
-        # Squares of small numbers would leave the range of float32.
+        # Squares of small numbers would underflow in float32.
         rows, h, parameters = (
             rows.cpu().to(torch.float64),
             encoding[1][-1].cpu().double(),
@@ -642,19 +653,20 @@ class Trainer(TrainingRun):
 
     @isolated
     def share_generators(self):
-        """Let the other ranks know the state of this one's random numbers.
+        """Exchange the states of all ranks' generators.
 
-        `state` needs those of all, but whoever asks for it may be on one rank only.
+        `state` needs all of them, but may be called on one rank only.
         """
         states = self.group.gather(self.generator.get_state())
         self._generators = torch.stack(states).numpy()
 
     @isolated
     def state(self):
-        """Return what `restore` needs to go on exactly: a dict of NumPy arrays.
+        """Return the state that `restore` needs to continue exactly.
 
-        The parameters are not part of it; see `arrays`. It is the same on all ranks if
-        they called `share_generators` after the last epoch.
+        It holds NumPy arrays and numbers. It doesn't include the parameters; see
+        `arrays`. It is the same on all ranks if they called `share_generators` after
+        the last epoch.
         """
         if self.group.size == 1:
             self.share_generators()
@@ -677,9 +689,10 @@ class Trainer(TrainingRun):
 
     @isolated
     def restore(self, state):
-        """Go on as the trainer whose `state` this is.
+        """Continue the training of the trainer that returned ``state``.
 
-        As many ranks draw the same random numbers, other numbers of them their own.
+        With the same number of ranks, the ranks continue to draw the same random
+        numbers. With another number of ranks, they draw other numbers.
         """
         if len(state["generator"]) == self.group.size:
             own = state["generator"][self.group.rank]
@@ -690,7 +703,10 @@ class Trainer(TrainingRun):
 
     @isolated
     def resume_at(self, last, kept):
-        """Go on from the first of two snapshots, arrays now; return the other one."""
+        """Set the parameters to the snapshot ``last``; return the snapshot ``kept``.
+
+        Both are given as arrays.
+        """
         flat = self.gradient.flat
         flat.copy_(torch.tensor(last, device="cpu"))
         return torch.tensor(kept, device="cpu").to(flat)

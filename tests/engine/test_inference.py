@@ -138,7 +138,7 @@ def test_no_room_for_results_or_parameters(fitted):
         return x.new_zeros(1).expand(len(x), 2**50)
 
     architecture, arrays, X = fitted
-    message = r"not enough memory for the weights, 5 × 3, .* from X of 11 rows"
+    message = r"not enough memory for the weights \(5 × 3\) .* from the 11 rows of X"
     with pytest.raises(MemoryError, match=message):
         inference.map_rows(huge, architecture, arrays, X, device=CPU)
     large = np.broadcast_to(np.float32(0), (2**30, 2**20))
