@@ -19,7 +19,7 @@ SAMPLES = {
 
 
 def as_images(X, image_shape):
-    """Return the rows of X as images: its last axis becomes two. None leaves them."""
+    """Reshape the last axis of X to ``image_shape``, unless that is None."""
     if image_shape is None:
         return X
     are_sizes = all(isinstance(n, Integral) and n >= 1 for n in image_shape)
@@ -46,13 +46,13 @@ def taken(X, index):
 
 
 def feature_names(estimator):
-    """Return the names of an estimator's features, made up where it knows none."""
+    """Return the names of an estimator's features; without names, x0, x1, ..."""
     made_up = [f"x{i}" for i in range(estimator.n_features_in_)]
     return getattr(estimator, "feature_names_in_", made_up)
 
 
 def as_dense(X, dtype):
-    """Return rows that the estimator has accepted as an array, to show them."""
+    """Return rows that the estimator has validated as a dense array, to show them."""
     return np.asarray(dense(as_array(X)), dtype=dtype)
 
 
@@ -62,7 +62,7 @@ def largest(values, n):
 
 
 def check_indices(indices, n_units):
-    """Return the numbers of the hidden units that the indices select."""
+    """Return the numbers of the hidden units that ``indices`` selects."""
     try:
         selected = indices if isinstance(indices, slice) else np.asarray(indices)
         numbers = np.arange(n_units)[selected]
@@ -78,7 +78,7 @@ def check_indices(indices, n_units):
 
 
 def in_rows(images, n_columns):
-    """Return images in rows of at most n_columns; transparent ones fill the last."""
+    """Arrange images in rows of n_columns; transparent images fill the last row."""
     n_columns = min(n_columns, len(images))
     n_rows = -(-len(images) // n_columns)
     grid = np.full((n_rows * n_columns, *images.shape[1:]), np.nan)
@@ -108,7 +108,7 @@ class Display:
         self.figure_ = ax.figure
 
     def _count_along_x(self):
-        """Put ticks at whole numbers from 1 only, at one of them if need be."""
+        """Put ticks only at whole numbers from 1 on, and at least one tick."""
         from matplotlib.ticker import MaxNLocator
 
         self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -119,13 +119,13 @@ class Display:
         n_rows, n_columns, height, width = shape
         gap = gap_between(height, width)
         pixels = np.array([n_columns * (width + gap), n_rows * (height + gap)])
-        # Inches of a pixel: all images fit on a page, unless they are so many that
-        # neither they nor their labels could be made out.
+        # The size of a pixel in inches. All images fit on a page, unless there are so
+        # many that the images and their labels would be illegible.
         limits = sorted([0.3 / min(height, width), 0.8 / max(height, width)])
         size = np.clip(8 / pixels.max(), *limits)
         figsize = np.maximum(pixels * size + (2, 0.8), (3.5, 1.8))
-        # Where the shape of axes is fixed, "constrained" may cut off what is left of
-        # them.
+        # If axes have a fixed aspect, "constrained" may cut off their labels on the
+        # left.
         self._set_axes(ax, figsize, "compressed")
 
     def _set_table_axes(self, ax, shape):
@@ -142,7 +142,7 @@ class Display:
         Returns the artist, and the centres of the rows and of the columns.
         """
         n_rows, n_columns, height, width = images.shape
-        # One image of all of them: drawn at once, on whatever axes the user has.
+        # All images are tiles of one large image, so that any axes can show them.
         gap = 1 if is_table else gap_between(height, width)
         tiles = np.full((n_rows, height + gap, n_columns, width + gap), np.nan)
         tiles[:, :height, :, :width] = images.transpose(0, 2, 1, 3)
@@ -167,7 +167,7 @@ class Display:
 
     def _draw_signed_images(self, images, cmap, label, *, is_table=False):
         """Draw images on a scale symmetric about zero, with a colour bar."""
-        # A few large entries would leave the others pale.
+        # The scale ignores the largest 1% of entries; otherwise most would look pale.
         limit = np.nanquantile(np.abs(images), 0.99)
         artist, *centres = self._draw_images(
             images, is_table=is_table, cmap=cmap, vmin=-limit, vmax=limit
@@ -176,13 +176,13 @@ class Display:
         return centres
 
     def _draw_images_on_scale_of(self, inputs, ax, images, cmap, *, is_table=False):
-        """Make axes, draw images on the scale of the inputs, say if they exceed it.
+        """Make axes and draw images on the scale of the inputs.
 
-        A table has a colour bar in any case.
+        There is a colour bar if values exceed that scale, and always for a table.
         """
         vmin, vmax = inputs.min(), inputs.max()
         low, high = np.nanmin(images), np.nanmax(images)
-        # Less than one of 256 shades isn't seen.
+        # A difference of less than one of 256 shades isn't visible.
         shade = (vmax - vmin) / 256
         exceeds = (low < vmin - shade, high > vmax + shade)
         make_axes = self._set_table_axes if is_table else self._set_image_axes
@@ -224,9 +224,9 @@ class Display:
         )
 
     def _add_colorbar(self, artist, label, extend, width, is_table):
-        """Add a colour bar to images, or to a table, of that width."""
-        # Beside the images, and as tall as they are: they may leave some of the place
-        # free that their axes were given.
+        """Add a colour bar to images, or to a table, whose tiles have this width."""
+        # The colour bar is placed relative to the images, since these may not fill
+        # their axes.
         _, right, *_ = artist.get_extent()
         width = width / (40 if is_table else 4)
         place = (right + width / 2, 0, width, 1)
@@ -238,11 +238,11 @@ class Display:
 
 class LineDisplay(Display):
     def _draw_line(self, x, y, kwargs):
-        """Draw a line, or a point if there is but one."""
+        """Draw a line, or a marker if there is only one point."""
         defaults = {"label": self.name, "marker": "o" if len(x) == 1 else None}
         (self.line_,) = self.ax_.plot(x, y, **defaults | kwargs)
 
     def _name_line(self):
-        # Matplotlib's names for lines without one begin with an underscore.
+        # Matplotlib's default labels begin with an underscore.
         if not self.line_.get_label().startswith("_"):
             self.ax_.legend()
