@@ -126,13 +126,14 @@ class ContractiveAutoencoderTransformer(
         penalty is that of all layers together; the user guide explains its limits.
 
     lam : float or "auto", default="auto"
-        Weight λ of the contraction penalty, in [0, inf); 0 is a plain autoencoder.
-        "auto" makes the penalty, at the start of training, a hundredth of the variance
-        that the start explains; the number is ``lam_``. It follows the scale of the
-        data: both terms of the objective are sums over features or units, so that the
-        best number depends on it. Where training continues, "auto" is the number of the
-        training before, however that was chosen. For more robust features, search
-        above: ``lam_`` times powers of 10 up to 1000.
+        Weight λ of the contraction penalty, in [0, inf). 0 gives a plain autoencoder.
+        "auto" chooses the number, ``lam_``, with which the penalty at the start of
+        training is a hundredth of the variance that the initial parameters explain.
+        This number adapts to the scale of the data, as the best λ does: both terms of
+        the objective are sums over features or units. Where training continues, "auto"
+        keeps the number of the training before, however that was chosen. For more
+        robust features, search among larger values: ``lam_`` times powers of 10 up to
+        1000.
 
     gamma : float, default=0.0
         Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
