@@ -620,7 +620,7 @@ def test_classes_that_are_not_learnt_warn(
         # Nothing tells the samples apart.
         model.fit(np.tile(X[0], (60, 1)), np.repeat([0, 1], [52, 8]))
     (reached, constant) = re.search(
-        rf"cross-entropy of ([\d.]+)(?: of held-out samples)?, .* alone have ([\d.]+): "
+        rf"cross-entropy of ([\d.]+)(?: of held-out samples)?; .* have ([\d.]+)\. "
         rf".*learning_rate_init \(0.05\) or n_iter_no_change \(5\), .* lower {names}",
         str(warned[0].message),
     ).groups()
