@@ -1,6 +1,6 @@
 """Draw the picture on the front pages: docs/_static/front_page.png.
 
-    python docs/picture.py
+python docs/picture.py
 """
 
 from pathlib import Path

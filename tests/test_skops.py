@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skcae import ContractiveAutoencoderClassifier
+from skcae import ContractiveAutoencoderClassifier, ContractiveAutoencoderDetector
 
 skops = pytest.importorskip("skops.io")
 
@@ -127,6 +127,15 @@ def test_classifier(frozen, X, make):
         np.testing.assert_array_equal(
             getattr(twin, method)(X), getattr(model, method)(X), strict=True
         )
+
+
+def test_detector(X, make):
+    model = ContractiveAutoencoderDetector(make(), random_state=0).fit(X)
+    data = skops.dumps(model)
+    trusted = ["skcae._detector.ContractiveAutoencoderDetector", *TRUSTED]
+    twin = skops.loads(data, trusted=skops.get_untrusted_types(data=data))
+    assert set(trusted) <= set(skops.get_untrusted_types(data=data))
+    np.testing.assert_array_equal(twin.decision_function(X), model.decision_function(X))
 
 
 def test_nothing_is_trusted_unasked(X, make):

@@ -25,6 +25,7 @@ from threadpoolctl import ThreadpoolController
 import skcae
 from skcae import (
     ContractiveAutoencoderClassifier,
+    ContractiveAutoencoderDetector,
     ContractiveAutoencoderTransformer,
     geometry,
     sampling,
@@ -63,12 +64,17 @@ CLASSIFIER = ContractiveAutoencoderClassifier(
 )
 
 
+DETECTOR = ContractiveAutoencoderDetector(TRANSFORMERS[0], random_state=0)
+
+
 def classes(X):
     """Five classes of the rows of X."""
     return np.digitize(X[:, 0], np.quantile(X[:, 0], [0.2, 0.4, 0.6, 0.8]))
 
 
 def answers(model, X):
+    if hasattr(model, "offset_"):
+        return [model.decision_function(X), model.predict(X), model.feature_errors(X)]
     if hasattr(model, "predict"):
         return [model.predict_proba(X), model.decision_function(X), model.predict(X)]
     H = model.transform(X)
@@ -93,6 +99,7 @@ def results(X):
         arrays += [
             sampling.sample(model, X[:20], n_steps=1, sigma=0.01, random_state=0)
         ]
+    arrays += answers(clone(DETECTOR).fit(X), X)
     model = clone(CLASSIFIER).fit(X, classes(X))
     return [*arrays, model.loss_curve_, *model.coefs_, *answers(model, X)]
 
@@ -213,6 +220,7 @@ def test_settings_of_other_code(name, X, expected):
 def test_threads_share_an_estimator(X):
     models = [clone(model).fit(X) for model in TRANSFORMERS]
     models.append(clone(CLASSIFIER).fit(X, classes(X)))
+    models.append(clone(DETECTOR).fit(X))
     parts = [X[i : i + 20] for i in range(40)]
     for model in models:
         expected = [answers(model, part) for part in parts]
