@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skcae import ContractiveAutoencoderDetector, ContractiveAutoencoderTransformer
 from skcae.displays import (
@@ -251,6 +251,35 @@ def test_errors_have_the_names_of_the_features(digits, pyplot):
     display = FeatureErrorDisplay.from_estimator(detector, frame)
     labels = [label.get_text() for label in display.ax_.get_xticklabels()]
     assert labels[0] == "pixel0"
+
+
+def test_pipelines_that_end_in_a_detector(digits, pyplot):
+    X = pd.DataFrame(digits[0]).add_prefix("pixel")
+    X.index = [f"digit {i}" for i in range(len(X))]
+    scaler = StandardScaler()
+    detector = ContractiveAutoencoderDetector(make(), random_state=0)
+    model = make_pipeline(scaler, detector).fit(X)
+    scores = OutlierScoreDisplay.from_estimator(model, X)
+    assert_array_equal(scores.scores, model.score_samples(X))
+    assert scores.offset == detector.offset_
+    display = FeatureErrorDisplay.from_estimator(model, X, max_samples=3)
+    lowest = np.argsort(model.score_samples(X))[:3]
+    scaled = scaler.transform(X.iloc[lowest])
+    assert_allclose(display.errors, detector.feature_errors(scaled))
+    assert_array_equal(display.feature_names, X.columns)
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == [f"digit {i}" for i in lowest]
+    check_contract(display, pyplot)
+    # Without an index, rows have their numbers; without names, features theirs.
+    nameless = FunctionTransformer(np.sqrt)
+    plain = make_pipeline(nameless, detector).fit(digits[0])
+    display = FeatureErrorDisplay.from_estimator(plain, digits[0], max_samples=3)
+    lowest = np.argsort(plain.score_samples(digits[0]))[:3]
+    assert_array_equal(display.sample_names, lowest)
+    assert display.feature_names[0] == "x0"
+    for Display in OutlierScoreDisplay, FeatureErrorDisplay:
+        with pytest.raises(ValueError, match="or a Pipeline that ends in one"):
+            Display.from_estimator(make_pipeline(detector, scaler), X)
 
 
 # Clean samples below the reconstructions

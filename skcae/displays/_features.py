@@ -456,6 +456,7 @@ class PenaltySweepDisplay(Display):
         ----------
         search : GridSearchCV or the like
             A fitted search, over ``lam`` or a parameter whose name ends in ``__lam``.
+            Candidates such as ``"auto"`` or 0 aren't shown.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a figure.
         **kwargs
@@ -468,7 +469,8 @@ class PenaltySweepDisplay(Display):
         Raises
         ------
         ValueError
-            If the search isn't over numbers for one such parameter.
+            If the search isn't over one such parameter, or has no number above 0 for
+            it.
         """
         check_matplotlib_support(f"{cls.__name__}.from_search")
         results = getattr(search, "cv_results_", {})

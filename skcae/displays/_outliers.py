@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -19,7 +20,30 @@ from ._common import (
     taken,
 )
 
-_DETECTOR = {"estimator": [ContractiveAutoencoderDetector]}
+_DETECTOR = {"estimator": [ContractiveAutoencoderDetector, Pipeline]}
+
+
+def _split(estimator):
+    """Return the steps before a detector, or None, and the detector."""
+    steps, detector = None, estimator
+    if isinstance(estimator, Pipeline):
+        steps, detector = estimator[:-1], estimator[-1]
+    if not isinstance(detector, ContractiveAutoencoderDetector):
+        raise ValueError(
+            "estimator must be a ContractiveAutoencoderDetector, or a Pipeline that "
+            f"ends in one. Got {estimator!r} instead."
+        )
+    return steps if steps else None, detector
+
+
+def _feature_names(steps, detector):
+    """Return the names of the features of a detector after the steps of a pipeline."""
+    if steps is not None and not hasattr(detector, "feature_names_in_"):
+        try:
+            return steps.get_feature_names_out()
+        except AttributeError:
+            pass  # A step doesn't name what it makes.
+    return feature_names(detector)
 
 
 class OutlierScoreDisplay(Display):
@@ -70,8 +94,8 @@ class OutlierScoreDisplay(Display):
 
         Parameters
         ----------
-        estimator : ContractiveAutoencoderDetector
-            A fitted detector.
+        estimator : ContractiveAutoencoderDetector or Pipeline
+            A fitted detector, or a fitted pipeline that ends in one.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
         labels : array-like of shape (n_samples,), default=None
@@ -89,14 +113,16 @@ class OutlierScoreDisplay(Display):
         Raises
         ------
         ValueError
-            If X is invalid, or there aren't as many labels as samples.
+            If X is invalid, there aren't as many labels as samples, or the pipeline
+            doesn't end in such a detector.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        _, detector = _split(estimator)
         scores = estimator.score_samples(X)
         if labels is not None:
             labels = column_or_1d(labels)
             check_consistent_length(scores, labels)
-        return cls(scores, estimator.offset_, labels=labels).plot(ax, **kwargs)
+        return cls(scores, detector.offset_, labels=labels).plot(ax, **kwargs)
 
     @validate_params(
         {"bins": [Interval(Integral, 1, None, closed="left")]},
@@ -140,7 +166,8 @@ class OutlierScoreDisplay(Display):
             label=f"threshold: {n_below} of {len(scores)} below",
         )
         self.ax_.set(xlabel="score (low: outlier)", ylabel="number of samples")
-        self.ax_.legend()
+        # The scores of outliers, which are few, are on the left.
+        self.ax_.legend(loc="upper left")
         return self
 
 
@@ -158,6 +185,8 @@ class FeatureErrorDisplay(Display):
         The samples, which are shown above the errors if these are images.
     feature_names : array-like of shape (n_features,), default=None
         Names of the columns of a table; None numbers them from 0.
+    sample_names : array-like of shape (n_samples,), default=None
+        Names of the rows of a table; None numbers them from 0.
 
     Attributes
     ----------
@@ -171,18 +200,22 @@ class FeatureErrorDisplay(Display):
     Examples
     --------
     >>> from sklearn.datasets import load_wine
+    >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> from skcae import ContractiveAutoencoderDetector
     >>> from skcae.displays import FeatureErrorDisplay
-    >>> X = StandardScaler().fit_transform(load_wine().data)
-    >>> detector = ContractiveAutoencoderDetector(random_state=0).fit(X)
-    >>> display = FeatureErrorDisplay.from_estimator(detector, X)
+    >>> X = load_wine().data
+    >>> model = make_pipeline(
+    ...     StandardScaler(), ContractiveAutoencoderDetector(random_state=0)
+    ... ).fit(X)
+    >>> display = FeatureErrorDisplay.from_estimator(model, X)
     """
 
-    def __init__(self, errors, inputs=None, *, feature_names=None):
+    def __init__(self, errors, inputs=None, *, feature_names=None, sample_names=None):
         self.errors = errors
         self.inputs = inputs
         self.feature_names = feature_names
+        self.sample_names = sample_names
 
     @classmethod
     @validate_params(_DETECTOR | SAMPLES, prefer_skip_nested_validation=False)
@@ -193,10 +226,12 @@ class FeatureErrorDisplay(Display):
 
         Parameters
         ----------
-        estimator : ContractiveAutoencoderDetector
-            A fitted detector.
+        estimator : ContractiveAutoencoderDetector or Pipeline
+            A fitted detector, or a fitted pipeline that ends in one. Of a pipeline the
+            features are those that its last step gets.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Data.
+            Data. The rows of a table have the names of its index, if it is a DataFrame,
+            and their numbers otherwise.
         image_shape : tuple of int (height, width), default=None
             Shape of the images, for features that are pixels; None draws a table.
         max_samples : int, default=10
@@ -214,16 +249,24 @@ class FeatureErrorDisplay(Display):
         Raises
         ------
         ValueError
-            If X is invalid or ``image_shape`` doesn't fit the number of features.
+            If X is invalid, ``image_shape`` doesn't fit the number of features, or the
+            pipeline doesn't end in such a detector.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        steps, detector = _split(estimator)
         order = np.argsort(estimator.score_samples(X), kind="stable")[:max_samples]
+        sample_names = np.asarray(X.index)[order] if hasattr(X, "iloc") else order
         X = taken(X, order)
-        errors = estimator.feature_errors(X)
+        if steps is not None:
+            X = steps.transform(X)
+        errors = detector.feature_errors(X)
         images = (
             as_images(rows, image_shape) for rows in (errors, as_dense(X, errors.dtype))
         )
-        return cls(*images, feature_names=feature_names(estimator)).plot(ax, **kwargs)
+        names = _feature_names(steps, detector)
+        return cls(*images, feature_names=names, sample_names=sample_names).plot(
+            ax, **kwargs
+        )
 
     def plot(self, ax=None, *, cmap="magma"):
         """Draw the images or the table.
@@ -263,6 +306,8 @@ class FeatureErrorDisplay(Display):
             artist, "squared error", "neither", blocks.shape[-1], is_table
         )
         if is_table:
-            self._label_table(centres, range(len(self.errors)), self.errors.shape[1])
+            names = self.sample_names
+            names = range(len(self.errors)) if names is None else names
+            self._label_table(centres, names, self.errors.shape[1])
             self.ax_.set_ylabel("sample, the lowest score first")
         return self
