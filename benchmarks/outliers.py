@@ -42,8 +42,8 @@ def series(name):
     for part in ("TRAIN", "TEST"):
         _, _, text = (folder / f"{name}_{part}.ts").read_text().partition("@data\n")
         for line in text.split():
-            values, label = line.split(":")
-            rows.append(np.fromstring(values, sep=","))
+            *dimensions, label = line.split(":")
+            rows.append(np.fromstring(",".join(dimensions), sep=","))
             classes.append(label)
     return np.array(rows), np.array(classes)
 
