@@ -2,10 +2,10 @@
 
     python benchmarks/robustness.py
 
-Prints, as means over several splits, what docs/model.md quotes: reconstruction and
-penalty on held-out rows, the penalty relative to the variance of the features, how many
-activations are saturated, and the accuracy of a logistic regression on the features of
-clean and of noisy rows.
+Prints, as means over several splits, what docs/tied_weights.md and docs/defaults.md
+quote: reconstruction and penalty on held-out rows, the penalty relative to the variance
+of the features, how many activations are saturated, and the accuracy of a logistic
+regression on the features of clean and of noisy rows.
 """
 
 import argparse

@@ -38,7 +38,7 @@ SETS = (
     "Tecator",
 )
 N_COMPONENTS = 64
-NOISE = {name: 0.5 for name in SETS} | {"Tecator": 0.01}
+NOISE = dict.fromkeys(SETS, 0.5) | {"Tecator": 0.01}
 
 
 def contractive(**parameters):

@@ -39,8 +39,8 @@ data = {
 }
 
 # %%
-# The grey area is what each detector accepts. The figure in each corner is the area under
-# the ROC curve of the samples shown.
+# The grey area is what each detector accepts. The figure in each corner is the area
+# under the ROC curve of the samples shown.
 
 figure, axes = plt.subplots(
     len(data), 5, figsize=(11, 2.2 * len(data)), layout="constrained"

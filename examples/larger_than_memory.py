@@ -47,13 +47,12 @@ chunked = ContractiveAutoencoderTransformer(learning_rate_init=0.01, random_stat
 for _ in range(30):
     for chunk in np.array_split(rows, 4):
         chunked.partial_fit(chunk)
-print(
-    f"the error of chunks: {-chunked.score(rows):.4f}, of the map: {-mapped.score(rows):.4f}"
-)
+for name, model in {"map": mapped, "chunks": chunked}.items():
+    print(f"error of the fit of the {name}: {-model.score(rows):.4f}")
 
 # %%
-# The objective of each epoch, by the number of passes over the rows. At a constant rate it
-# settles at a higher value: the last steps of a fit, at lower rates, are worth much.
+# The objective of each epoch, by the number of passes over the rows. At a constant rate
+# it settles at a higher value: the last steps of a fit, at lower rates, are worth much.
 
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(np.arange(1, mapped.n_iter_ + 1), mapped.loss_curve_, label="fit of a map")

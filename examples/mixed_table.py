@@ -3,8 +3,8 @@ A table of unlike columns
 =========================
 
 Numbers, categories and gaps: each kind of column needs a step of its own before the
-autoencoder, which a `~sklearn.compose.ColumnTransformer` puts together. The cars here are
-made up.
+autoencoder, which a `~sklearn.compose.ColumnTransformer` puts together. The cars here
+are made up.
 """
 
 import matplotlib.pyplot as plt

@@ -28,8 +28,8 @@ X_train, X_test, _, clean_test = train_test_split(X, clean, random_state=0)
 cae = ContractiveAutoencoderTransformer(64, lam=1, random_state=0).fit(X_train)
 
 # %%
-# The loop: absolute errors, and twice the weight of the penalty, since absolute errors in
-# [0, 1] are larger than squared ones. The fixed seed makes it the same each time.
+# The loop: absolute errors, and twice the weight of the penalty, since absolute errors
+# in [0, 1] are larger than squared ones. The fixed seed makes it the same each time.
 
 torch.manual_seed(0)
 module = to_torch(cae, "autoencoder")
@@ -46,8 +46,8 @@ for _ in range(100):
         optimizer.step()
 
 # %%
-# What comes back is an estimator as before. The distance of its reconstructions from the
-# whole digits, which neither of the models has seen:
+# What comes back is an estimator as before. The distance of its reconstructions from
+# the whole digits, which neither of the models has seen:
 
 trained = from_torch(module, cae, "autoencoder")
 print(f"{'the input itself':<18} {np.mean((X_test - clean_test) ** 2):.4f}")

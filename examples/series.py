@@ -3,10 +3,10 @@ Series
 ======
 
 Rows that are measured over time, such as those of sensors, are like images in one way:
-neighbouring features are alike, and noise is unlike them. The series here are simulated:
-a plateau, a rise or a fall at a random place, in noise (N. Saito, "Local Feature
-Extraction and Its Applications Using a Library of Bases", PhD thesis, Yale University,
-1994).
+neighbouring features are alike, and noise is unlike them. The series here are
+simulated: a plateau, a rise or a fall at a random place, in noise (N. Saito, "Local
+Feature Extraction and Its Applications Using a Library of Bases", PhD thesis, Yale
+University, 1994).
 """
 
 import matplotlib.pyplot as plt

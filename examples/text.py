@@ -2,14 +2,15 @@
 Text
 ====
 
-Rows of TF-IDF are wide and sparse, and stay so. Here they are the docstrings of installed
-packages, and the class to tell is the package: with features of few dimensions, before a
-logistic regression and as what neighbours are looked for in.
+Rows of TF-IDF are wide and sparse, and stay so. Here they are the docstrings of
+installed packages, and the class to tell is the package: with features of few
+dimensions, before a logistic regression and as what neighbours are looked for in.
 """
 
 import inspect
 import pkgutil
 import warnings
+from contextlib import suppress
 from importlib import import_module
 
 import matplotlib.pyplot as plt
@@ -32,10 +33,8 @@ def docstrings(package):
         name = found.name.rpartition(".")[2]
         if name.startswith("_") or name in ("tests", "testing", "conftest"):
             continue
-        try:
+        with suppress(ImportError):  # It may need what isn't installed.
             modules.append(import_module(found.name))
-        except ImportError:
-            pass  # It needs what isn't installed.
     for module in modules:
         for thing in vars(module).values():
             if inspect.isclass(thing) or inspect.isroutine(thing):

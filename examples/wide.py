@@ -4,7 +4,8 @@ More features than rows
 
 Tables of genes have thousands of columns and hundreds of rows. Training happens in the
 space that the rows span, so that 8,000 features cost little more than 200. The table
-here is made up: counts of 8,000 genes in 300 cells of four kinds, on a logarithmic scale.
+here is made up: counts of 8,000 genes in 300 cells of four kinds, on a logarithmic
+scale.
 """
 
 import time

@@ -48,9 +48,11 @@ class ContractiveAutoencoderClassifier(
     A contractive autoencoder is fitted to all samples, labelled and unlabelled. Its
     encoder, with a softmax layer on top, is then fine-tuned to minimise the mean
     cross-entropy of the labelled samples [1]_. With ``tangent_weight > 0`` the model is
-    the Manifold Tangent Classifier [2]_, whose objective has the additional penalty ::
+    the Manifold Tangent Classifier [2]_, whose objective has the additional penalty
 
-        tangent_weight · Σ_{u ∈ B(x)} ‖∂o/∂x(x) u‖²
+    .. math::
+        \\mathrm{tangent\\_weight} \\sum_{u \\in B(x)}
+        \\left\\lVert \\frac{\\partial o}{\\partial x}(x) \\, u \\right\\rVert^2
 
     It penalises changes of the class probabilities o along the tangents B(x) of the
     manifold that the autoencoder has learned, near which the data lie.

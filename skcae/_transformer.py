@@ -102,10 +102,12 @@ class ContractiveAutoencoderTransformer(
 ):
     """Contractive autoencoder: features that move little when the input does.
 
-    It learns an encoder h(x) = s(x W + b) and a decoder x̂ = s_out(h V + c) that
-    minimise, averaged over the samples, ::
+    It learns an encoder h(x) = s(a) with a = x W + b, and a decoder x̂ = s_out(h V + c).
+    They minimise, averaged over the samples,
 
-        Σ_i (x_i − x̂_i)² + lam · Σ_j s'(a_j)² Σ_i W_ij²   with   a = x W + b
+    .. math::
+        \\sum_i (x_i - \\hat x_i)^2
+        + \\mathrm{lam} \\, \\sum_j s'(a_j)^2 \\sum_i W_{ij}^2
 
     The second term is the squared Frobenius norm of the encoder's Jacobian ∂h/∂x
     ([1]_, equation 1). It makes the features as constant as they can be while they
@@ -116,6 +118,11 @@ class ContractiveAutoencoderTransformer(
 
     Scale the data first, with MinMaxScaler or StandardScaler: a bounded activation
     can't represent features of very different scales or very large values.
+
+    ``n_hidden``, ``lam``, ``corruption`` with its level, and ``activation`` are the
+    parameters to tune first. The others follow in this order: the terms of the model
+    (``loss`` to ``n_projections``), the training (``solver`` to ``warm_start``) and the
+    computation (``precision`` to ``verbose``).
 
     Parameters
     ----------
@@ -135,21 +142,6 @@ class ContractiveAutoencoderTransformer(
         robust features, search among larger values: ``lam_`` times powers of 10 up to
         1000.
 
-    gamma : float, default=0.0
-        Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
-        [0, inf). This is the CAE+H of [2]_, with two draws of ε for each sample and
-        step. The penalty needs a smooth activation: the gradient ignores the kinks of
-        "relu" and "leaky_relu", and "identity" has no curvature.
-
-    sigma : float, default=0.1
-        Standard deviation of the normally distributed ε, in (0, inf), in the units of
-        the data. Only used if ``gamma > 0``.
-
-    alpha : float, default=0.0
-        Weight of the sum of all squared weights (weight decay), in [0, inf); tied
-        weights count once. Unlike that of `~sklearn.neural_network.MLPRegressor`, the
-        term isn't divided by the number of samples.
-
     corruption : {"gaussian", "masking"} or None, default=None
         Corruption of the input during training. The model then learns to reconstruct
         the uncorrupted data, as a denoising autoencoder [3]_. "gaussian" adds normal
@@ -165,14 +157,14 @@ class ContractiveAutoencoderTransformer(
             "softplus", "softsign", "tanh"}, default="sigmoid"
         Activation s of the hidden layers.
 
+    loss : {"cross_entropy", "squared_error"}, default="squared_error"
+        Reconstruction loss, summed over features. "cross_entropy" treats each feature
+        as a probability; it requires data in [0, 1].
+
     output_activation : {"auto", "identity", "sigmoid"}, default="auto"
         Activation s_out of the reconstruction; "sigmoid" is for data in [0, 1]. "auto"
         is "sigmoid" if ``loss="cross_entropy"``, which requires it, and "identity"
         otherwise.
-
-    loss : {"cross_entropy", "squared_error"}, default="squared_error"
-        Reconstruction loss, summed over features. "cross_entropy" treats each feature
-        as a probability; it requires data in [0, 1].
 
     tied_weights : bool, default=True
         Whether the decoder weights are V = g Wᵀ, with a fixed number g. Tied weights
@@ -182,6 +174,21 @@ class ContractiveAutoencoderTransformer(
         that the initial pre-activations would have with g = 1. g is 1 if r is between
         1/8 and 1, as for most data in [0, 1]. g is r² if r is above 1, so that units
         don't saturate, and (8 r)² if r is below 1/8.
+
+    gamma : float, default=0.0
+        Weight γ of the penalty E_ε ‖J(x) - J(x + ε)‖²_F on the encoder's curvature, in
+        [0, inf). This is the CAE+H of [2]_, with two draws of ε for each sample and
+        step. The penalty needs a smooth activation: the gradient ignores the kinks of
+        "relu" and "leaky_relu", and "identity" has no curvature.
+
+    sigma : float, default=0.1
+        Standard deviation of the normally distributed ε, in (0, inf), in the units of
+        the data. Only used if ``gamma > 0``.
+
+    alpha : float, default=0.0
+        Weight of the sum of all squared weights (weight decay), in [0, inf); tied
+        weights count once. Unlike that of `~sklearn.neural_network.MLPRegressor`, the
+        term isn't divided by the number of samples.
 
     n_projections : int or None, default=1
         Number of random projections from which each training step computes unbiased
@@ -230,6 +237,13 @@ class ContractiveAutoencoderTransformer(
         Fraction of the samples to hold out, in (0, 1). Only used if
         ``early_stopping=True``.
 
+    warm_start : bool, default=False
+        Whether `fit` continues from the previous solution. If ``max_iter`` or a
+        callback stopped the previous fit, a fit to the same data with the same settings
+        resumes it exactly. Any other fit starts from the previous parameters at the
+        initial learning rate. To tell whether a memory map larger than 256 MiB is the
+        same, `fit` compares about 1000 of its rows.
+
     precision : {"bfloat16", "float32", "float64"}, default="float32"
         Number format of the computations in training. "bfloat16" keeps the parameters
         and the optimiser's memory in float32. If the device has no matrix instructions
@@ -241,13 +255,6 @@ class ContractiveAutoencoderTransformer(
         there is a GPU and the CPU otherwise. It may be changed after fit, as the fitted
         attributes are NumPy arrays. "mps" has no float64: training in that precision
         raises an error, and data of that dtype are transformed on the CPU.
-
-    warm_start : bool, default=False
-        Whether `fit` continues from the previous solution. If ``max_iter`` or a
-        callback stopped the previous fit, a fit to the same data with the same settings
-        resumes it exactly. Any other fit starts from the previous parameters at the
-        initial learning rate. To tell whether a memory map larger than 256 MiB is the
-        same, `fit` compares about 1000 of its rows.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the initial parameters, the order of the samples, the corruption, the
@@ -399,15 +406,15 @@ class ContractiveAutoencoderTransformer(
         n_hidden=64,
         *,
         lam="auto",
-        gamma=0.0,
-        sigma=0.1,
-        alpha=0.0,
         corruption=None,
         corruption_level=0.1,
         activation="sigmoid",
-        output_activation="auto",
         loss="squared_error",
+        output_activation="auto",
         tied_weights=True,
+        gamma=0.0,
+        sigma=0.1,
+        alpha=0.0,
         n_projections=1,
         solver="muon",
         learning_rate_init=0.05,
@@ -417,23 +424,23 @@ class ContractiveAutoencoderTransformer(
         n_iter_no_change=3,
         early_stopping=False,
         validation_fraction=0.1,
+        warm_start=False,
         precision="float32",
         device="auto",
-        warm_start=False,
         random_state=None,
         verbose=False,
     ):
         self.n_hidden = n_hidden
         self.lam = lam
-        self.gamma = gamma
-        self.sigma = sigma
-        self.alpha = alpha
         self.corruption = corruption
         self.corruption_level = corruption_level
         self.activation = activation
-        self.output_activation = output_activation
         self.loss = loss
+        self.output_activation = output_activation
         self.tied_weights = tied_weights
+        self.gamma = gamma
+        self.sigma = sigma
+        self.alpha = alpha
         self.n_projections = n_projections
         self.solver = solver
         self.learning_rate_init = learning_rate_init
@@ -443,9 +450,9 @@ class ContractiveAutoencoderTransformer(
         self.n_iter_no_change = n_iter_no_change
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
         self.precision = precision
         self.device = device
-        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 

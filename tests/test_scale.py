@@ -20,9 +20,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def run_block(word, names):
-    """Run the code of docs/scaling.rst that has the word; return all names after it."""
-    page = (DOCS / "scaling.rst").read_text(encoding="utf-8")
-    blocks = re.findall(r"code-block:: python\n\n((?: {4}.*\n|\n)+)", page)
+    """Run the code of the guide that has the word; return all names after it."""
+    pages = "".join(path.read_text("utf-8") for path in DOCS.glob("*.rst"))
+    blocks = re.findall(r"code-block:: python\n\n((?: {4}.*\n|\n)+)", pages)
     (block,) = [block for block in blocks if word in block]
     names = {"np": np, **names}
     exec(textwrap.dedent(block), names)
