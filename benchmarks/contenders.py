@@ -27,12 +27,19 @@ class Contender:
         Whether the contraction penalty is part of what it minimises.
     labelled : bool
         Whether it trains a classifier of labelled rows in place of an autoencoder.
+    ties : bool
+        Whether it can train tied weights, as it does where ``tied`` is set to True.
+    takes_sparse : bool
+        Whether its rows may be a CSR array.
     """
 
     note = ""
     penalised = True
     labelled = False
     cpu_only = False
+    ties = False
+    tied = False
+    takes_sparse = False
 
     def __init__(self, device, seed):
         """Import the library; raise `Unavailable` where it can't use the device."""
@@ -75,6 +82,7 @@ class Skcae(Contender):
     note = "epochs of fit with solver='adam', without start-up"
     precision = "float32"
     optimizer = "adam"
+    ties = takes_sparse = True
 
     def load(self):
         import skcae.engine.training  # noqa: F401
@@ -88,8 +96,10 @@ class Skcae(Contender):
         if self.precision == "bfloat16" and not has_fast_bfloat16(device):
             raise Unavailable("bfloat16 is emulated on this device")
         start = glorot(X.shape[1], n_hidden, self.seed)
+        if self.tied:
+            start[2][:] = start[0].T
         self.trainer = Trainer(
-            Architecture((X.shape[1], n_hidden), tied=False),
+            Architecture((X.shape[1], n_hidden), tied=self.tied),
             X,
             Parameters(*([block] for block in start)),
             loss="squared_error",
@@ -217,7 +227,7 @@ def estimator_weights(estimator):
 # PyTorch
 
 
-def torch_autoencoder(X, n_hidden, lam, seed, device):
+def torch_autoencoder(X, n_hidden, lam, seed, device, tied=False):
     """Return the model as it is usually written: two linear layers and autograd."""
     import torch
 
@@ -232,6 +242,9 @@ def torch_autoencoder(X, n_hidden, lam, seed, device):
 
         def forward(self, x):
             h = self.encode(x)
+            if tied:
+                weight = self.encoder.weight.T
+                return h, torch.nn.functional.linear(h, weight, self.decoder.bias)
             return h, self.decoder(h)
 
         def loss(self, output, x):
@@ -242,15 +255,15 @@ def torch_autoencoder(X, n_hidden, lam, seed, device):
             return (error + lam * penalty).mean()
 
         def arrays(self):
-            return [
-                parameter.detach().cpu().numpy().T for parameter in self.parameters()
-            ]
+            W, b, V, c = (p.detach().cpu().numpy().T for p in self.parameters())
+            return [W, b, W.T if tied else V, c]
 
     model = Autoencoder()
     start = glorot(X.shape[1], n_hidden, seed)
     with torch.no_grad():
         for parameter, array in zip(model.parameters(), start, strict=True):
             parameter.copy_(torch.from_numpy(array.T))
+    model.decoder.weight.requires_grad_(not tied)
     return model.to(device)
 
 
@@ -259,6 +272,7 @@ class PyTorch(Contender):
 
     note = "DataLoader, autograd, optim.Adam"
     adam_options = {}
+    ties = True
 
     def load(self):
         import torch
@@ -267,7 +281,7 @@ class PyTorch(Contender):
         torch.manual_seed(self.seed)
 
     def setup(self, X, n_hidden, batch_size, lam):
-        model = torch_autoencoder(X, n_hidden, lam, self.seed, self.device)
+        model = torch_autoencoder(X, n_hidden, lam, self.seed, self.device, self.tied)
         self.prepare(model, batch_size, X)
 
     def prepare(self, model, batch_size, *arrays):
@@ -309,13 +323,14 @@ class PyTorch(Contender):
         return n_epochs
 
     def transform(self, X):
+        if hasattr(X, "toarray"):
+            return None
         with self.torch.inference_mode():
             x = self.torch.from_numpy(X).to(self.device)
             return self.model.encode(x).cpu().numpy()
 
     def weights(self):
-        W, b, V, c = self.model.arrays()
-        return W, b, V, c
+        return self.model.arrays()
 
 
 def synchronize(device):
@@ -331,20 +346,34 @@ class PyTorchTuned(PyTorch):
 
     note = "rows by randperm, fused Adam"
     adam_options = {"fused": True}
+    takes_sparse = True
+
+    def prepare(self, model, batch_size, *arrays):
+        self.sparse = None
+        if hasattr(arrays[0], "toarray"):
+            self.sparse, *arrays = arrays
+            self.note = "rows made dense batch by batch, fused Adam"
+        super().prepare(model, batch_size, *arrays)
 
     def make_loader(self):
         self.tensors = [tensor.to(self.device) for tensor in self.tensors]
 
     def batches(self):
-        order = self.torch.randperm(len(self.tensors[0]), device=self.device)
+        rows = self.tensors[0] if self.sparse is None else self.sparse
+        order = self.torch.randperm(rows.shape[0], device=self.device)
         for index in order.split(self.batch_size):
-            yield [tensor[index] for tensor in self.tensors]
+            if self.sparse is None:
+                yield [tensor[index] for tensor in self.tensors]
+            else:
+                batch = self.sparse[index.cpu().numpy()].toarray()
+                yield [self.torch.from_numpy(batch).to(self.device)]
 
 
 class MaterialisedJacobian(PyTorchTuned):
     """The penalty from whole Jacobians; a step or two, extrapolated by rows."""
 
     note = "extrapolated from a few rows"
+    ties = takes_sparse = False
     n_steps = 2
     max_entries = 2**26  # of the Jacobians of one batch
 
@@ -436,6 +465,7 @@ class Keras(Contender):
     note = "compile and fit with Keras's defaults"
     compile_options = {}
     min_batches_for_fit = 1
+    ties = True
 
     def load(self):
         os.environ["KERAS_BACKEND"] = self.backend
@@ -456,16 +486,24 @@ class Keras(Contender):
             raise Unavailable(f"{self.backend} doesn't see the device")
 
     def setup(self, X, n_hidden, batch_size, lam):
-        keras, ops = self.keras, self.keras.ops
+        keras, ops, tied = self.keras, self.keras.ops, self.tied
 
         class Autoencoder(keras.Model):
             def __init__(self):
                 super().__init__()
                 self.encoder = keras.layers.Dense(n_hidden, activation="sigmoid")
-                self.decoder = keras.layers.Dense(X.shape[1])
+                if tied:
+                    self.bias = self.add_weight(
+                        shape=(X.shape[1],), initializer="zeros"
+                    )
+                else:
+                    self.decoder = keras.layers.Dense(X.shape[1])
 
             def call(self, x):
                 h = self.encoder(x)
+                if tied:
+                    transpose = ops.transpose(self.encoder.kernel)
+                    return h, ops.matmul(h, transpose) + self.bias
                 return h, self.decoder(h)
 
             def compute_loss(self, x, y, y_pred, *args, **kwargs):
@@ -478,7 +516,10 @@ class Keras(Contender):
         keras.utils.set_random_seed(self.seed)
         self.model = Autoencoder()
         self.model(X[:1])  # Creates the weights.
-        self.model.set_weights(glorot(X.shape[1], n_hidden, self.seed))
+        W, b, V, c = glorot(X.shape[1], n_hidden, self.seed)
+        self.model.encoder.set_weights([W, b])
+        if not tied:
+            self.model.decoder.set_weights([V, c])
         self.model.compile(
             optimizer=keras.optimizers.Adam(LEARNING_RATE), **self.compile_options
         )
@@ -511,7 +552,10 @@ class Keras(Contender):
         return self.encoder.predict_on_batch(X)
 
     def weights(self):
-        return self.model.get_weights()
+        W, b = self.model.encoder.get_weights()
+        if self.tied:
+            return W, b, W.T, np.asarray(self.model.bias)
+        return W, b, *self.model.decoder.get_weights()
 
 
 class KerasJax(Keras):
@@ -663,6 +707,7 @@ class Floor(Contender):
 
     note = "five matrix products a step, nothing else, by PyTorch's mm"
     penalised = False
+    ties = True
 
     def load(self):
         import torch

@@ -1,6 +1,7 @@
 """What all contenders share: the data, the initial weights and the objective."""
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.special import expit, log_softmax
 
 LEARNING_RATE = 1e-3
@@ -12,15 +13,27 @@ def load_data(name, n_samples, n_features, mnist=None):
 
     Parameters
     ----------
-    name : {"mnist", "digits", "random"}
+    name : {"mnist", "digits", "random", "sparse"}
+        "sparse" rows are a CSR array of 72 entries each.
     n_samples, n_features : int
-        Of "random"; the others keep their features and give at most their rows.
+        Of "random" and "sparse"; the others keep their features and give at most
+        their rows.
     mnist : path, default=None
         As for `load_mnist`.
     """
     if name == "random":
         rng = np.random.default_rng(0)
         return rng.random((n_samples, n_features), dtype=np.float32)
+    if name == "sparse":
+        rng = np.random.default_rng(0)
+        # Features are as frequent as words are.
+        places = (n_features ** rng.random((n_samples, 72)) - 1).astype(int)
+        rows = np.repeat(np.arange(n_samples), 72)
+        values = rng.random(places.size, dtype=np.float32) / 8
+        shape = n_samples, n_features
+        X = csr_array((values, (rows, places.ravel())), shape=shape)
+        X.sum_duplicates()
+        return X
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -82,13 +95,15 @@ def objective(weights, X, lam):
     W, b, V, c = weights
     column_norms = np.square(W).sum(axis=0)
     total = 0.0
-    for start in range(0, len(X), 5000):
-        x = X[start : start + 5000]
+    for start in range(0, X.shape[0], 500):
+        x = X[start : start + 500]
+        if hasattr(x, "toarray"):
+            x = x.toarray()
         h = expit(x @ W + b)
         total += np.square(h @ V + c - x).sum(dtype=np.float64)
         slopes = np.square(h * (1 - h))
         total += lam * (slopes @ column_norms).sum(dtype=np.float64)
-    return total / len(X)
+    return total / X.shape[0]
 
 
 def cross_entropy(weights, X, y):

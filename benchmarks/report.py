@@ -229,7 +229,8 @@ def plot_growth(cases, path):
             if case["grows"] == size:
                 for r in case["results"]:
                     if "seconds_per_epoch" in r:
-                        point = case[size], r["seconds_per_epoch"]["median"]
+                        grown_size = case[size.partition(",")[0]]
+                        point = grown_size, r["seconds_per_epoch"]["median"]
                         curves.setdefault(r["contender"], []).append(point)
         for name, points in curves.items():
             ax.plot(

@@ -35,6 +35,7 @@ class Case:
     n_epochs: int = 1  # in a round
     grows: str = ""  # which size, if the case is part of a sweep
     labelled: bool = False  # is a classifier fine-tuned, not an autoencoder trained?
+    tied: bool = False  # is the decoder's weight the transpose of the encoder's?
 
 
 def growth(size, values):
@@ -44,6 +45,12 @@ def growth(size, values):
         Case(f"growth-{size}-{v}", "random", **{**sizes, size: v}, grows=size)
         for v in values
     ]
+
+
+def sparse(name, n_features, grows=""):
+    """Return a case of sparse rows, of 72 entries each."""
+    sizes = (4000, n_features, 64)
+    return Case(name, "sparse", *sizes, batch_size=250, tied=True, grows=grows)
 
 
 CASES = [
@@ -63,10 +70,19 @@ CASES = [
         n_epochs=50,
         labelled=True,
     ),
+    *[
+        Case(f"tied-{n}", "mnist", 60_000, 784, n, batch_size=1024, tied=True)
+        for n in (64, 256, 1000)
+    ],
     Case("wide", "random", 2000, 20_000, 128),
+    sparse("text", 12_600),
     *growth("n_samples", (1_000, 5_000, 25_000, 125_000)),
     *growth("n_features", (50, 200, 800, 3200)),
     *growth("n_hidden", (16, 64, 256, 1024)),
+    *[
+        sparse(f"growth-sparse-{n}", n, grows="n_features, sparse rows")
+        for n in (1_250, 5_000, 20_000, 80_000)
+    ],
 ]
 
 
@@ -78,6 +94,15 @@ def tiny(case):
         n_features=min(case.n_features, 1000),
         n_hidden=min(case.n_hidden, 32),
         n_epochs=min(case.n_epochs, 2),
+    )
+
+
+def takes_part(contender, case):
+    """Whether a contender can train the model of a case, on its rows."""
+    return (
+        contender.labelled == case.labelled
+        and (contender.ties or not case.tied)
+        and (contender.takes_sparse or case.data != "sparse")
     )
 
 
@@ -214,7 +239,7 @@ def main():
         entrants = [
             n
             for n in names
-            if CONTENDERS[n].labelled == case.labelled
+            if takes_part(CONTENDERS[n], case)
             and (not case.grows or n in GROWTH_CONTENDERS)
         ]
         if not entrants:

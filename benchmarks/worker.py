@@ -89,7 +89,9 @@ class _Station:
         labelled = self.contender.labelled
         self.y = load_labels(case.data, case.n_samples, mnist) if labelled else None
         few = load_labels("random", 64) if labelled else LAM
-        self.contender.setup(load_data("random", 64, 8), 4, 32, few)
+        self.contender.tied = case.tied
+        kind = "sparse" if case.data == "sparse" else "random"
+        self.contender.setup(load_data(kind, 64, 80), 4, 32, few)
         self.contender.train(1)
         gc.collect()
         self.baseline = _reset_peak_memory()
@@ -111,7 +113,7 @@ class _Station:
         start = time.perf_counter()
         if self.contender.transform(self.X) is None:
             return None
-        return len(self.X) / (time.perf_counter() - start)
+        return self.X.shape[0] / (time.perf_counter() - start)
 
     def result(self):
         """Return the objective reached and what describes the process."""
