@@ -246,6 +246,27 @@ def plot_growth(cases, path):
     plt.close(figure)
 
 
+def plot_parts(content, parts, path):
+    """Draw one bar for each training: the shares of the parts of a step."""
+    import matplotlib.pyplot as plt
+
+    shares = {
+        name: values["shares"] for name, values in content.items() if "shares" in values
+    }
+    figure, ax = plt.subplots(figsize=(8, 0.4 * len(shares) + 1), layout="constrained")
+    left = [0.0] * len(shares)
+    for i, part in enumerate(parts):
+        widths = [values[i] for values in shares.values()]
+        ax.barh(list(shares), widths, left=left, label=part, color=f"C{i}")
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    ax.set(xlim=(0, 1), xlabel="share of the time of an epoch")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def title(case):
     return (
         f"{case['name']}: {case['n_samples']:,} × {case['n_features']:,}, "
