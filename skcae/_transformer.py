@@ -200,7 +200,9 @@ class ContractiveAutoencoderTransformer(
     solver : {"adam", "muon"}, default="muon"
         Optimiser. "muon" [5]_ orthogonalises the updates of the weights. It reaches
         lower objectives in less time, although its steps cost more. "adam" [6]_ is for
-        layers so wide that the steps of "muon" cost too much.
+        layers so wide that the steps of "muon" cost too much. Where the device has
+        matrix instructions for bfloat16, "muon" orthogonalises weights of at least 128
+        rows and columns in it, unless ``precision="float64"``.
 
     learning_rate_init : float, default=0.05
         Initial learning rate, in (0, inf). It is relative to the size of the initial

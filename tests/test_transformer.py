@@ -16,6 +16,7 @@ from callbacks import needs_callbacks, other_steps_lack_callbacks
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit, ndtr, xlog1py, xlogy
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -699,6 +700,7 @@ def test_a_larger_lam_contracts_more(digits):
 @pytest.mark.parametrize("solver", sorted(OPTIMIZERS))
 def test_low_precision_is_close(solver, X, make, monkeypatch):
     monkeypatch.setattr(optimizer, "_NARROW_SIZE", 1)  # else layers are too small
+    monkeypatch.setattr(optimizer, "has_fast_bfloat16", lambda device: False)
     double, single, half = (
         fit_to_max_iter(
             make(
@@ -715,6 +717,24 @@ def test_low_precision_is_close(solver, X, make, monkeypatch):
     assert half.encoder_coefs_[0].dtype == np.float32
     assert_allclose(single.loss_curve_, double.loss_curve_, rtol=1e-3)
     assert_allclose(half.loss_curve_, double.loss_curve_, rtol=0.1)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_coarse_steps_of_the_optimizer_reach_the_objective(tied, monkeypatch):
+    X = load_digits().data[:400] / 16
+    X = np.hstack([X, X**2, np.sqrt(X)])
+    objectives = []
+    for is_fast in (False, True):
+        monkeypatch.setattr(
+            optimizer, "has_fast_bfloat16", lambda device, is_fast=is_fast: is_fast
+        )
+        cae = ContractiveAutoencoderTransformer(
+            130, lam=0.1, tied_weights=tied, random_state=0
+        ).fit(X)
+        objectives.append(0.1 * cae.contraction(X).mean() - cae.score(X))
+    single, coarse = objectives
+    assert coarse != single
+    assert coarse < 1.02 * single
 
 
 # Early stopping

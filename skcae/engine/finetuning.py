@@ -20,7 +20,7 @@ from .corruption import KEEP_ZEROS, fill_normal
 from .device import PRECISIONS, isolated, make_generator
 from .network import Parameters, activation_derivatives, decode, encode
 from .objective import AutogradGradient, FlatGradient
-from .optimizer import OPTIMIZERS
+from .optimizer import OPTIMIZERS, dtype_of_steps
 from .penalties import pull_back
 from .rows import as_rows, as_tensor, cast
 from .sparse import product, transposed_product
@@ -383,7 +383,11 @@ class FineTuner(TrainingRun):
                 architecture, flat, [tangent_weight], function, **options
             )
         self.optimizer = OPTIMIZERS[optimizer](
-            architecture, flat, self.gradient.gradient, learning_rate, dtype
+            architecture,
+            flat,
+            self.gradient.gradient,
+            learning_rate,
+            dtype_of_steps(dtype, device, self.group),
         )
         self._corrupt = self._corruption(corruption, corruption_level, noise)
         names = ["cross_entropy", None if tangents is None else "tangent"]

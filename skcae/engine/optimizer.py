@@ -19,6 +19,7 @@ from functools import partial
 
 import torch
 
+from .device import has_fast_bfloat16
 from .replay import replayed
 
 
@@ -168,6 +169,18 @@ def _find_directions(gradient, momentum, direction, directions, orthogonalizers)
     torch.lerp(gradient, momentum, _MOMENTUM, out=direction)
     for matrix, orthogonalizer in zip(directions, orthogonalizers, strict=True):
         yield orthogonalizer(matrix)
+
+
+def dtype_of_steps(dtype, device, group):
+    """Return the dtype of the products in an optimiser's steps, for all of a group.
+
+    A step of Muon is coarse by design, and was published in bfloat16. Where the device
+    has matrix instructions for that, it takes a quarter of the time of float32.
+    """
+    is_fast = device.type in ("cpu", "cuda") and has_fast_bfloat16(device)
+    if all(group.gather(is_fast)) and dtype == torch.float32:
+        return torch.bfloat16
+    return dtype
 
 
 def _orthogonalizer(weight, dtype):

@@ -14,7 +14,7 @@ from .distributed import ALONE
 from .losses import LOSSES
 from .network import Parameters, encode, initialise
 from .objective import Terms, make_gradient, objective
-from .optimizer import OPTIMIZERS
+from .optimizer import OPTIMIZERS, dtype_of_steps
 from .penalties import PENALTIES, contraction, entries_per_row, reported, weighted
 from .reconstruction import is_expandable, loss_per_sample, needs_no_reconstruction
 from .replay import replayed
@@ -480,7 +480,7 @@ class Trainer(TrainingRun):
             flat,
             self.gradient.gradient,
             learning_rate,
-            dtype,
+            dtype_of_steps(dtype, device, group),
             group.gather(units)[0],
         )
         self._mean = centre

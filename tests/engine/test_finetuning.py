@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skcae.engine import batches as batches_module
-from skcae.engine import finetuning
+from skcae.engine import finetuning, optimizer
 from skcae.engine import rows as rows_module
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.batches import Batch, ShuffledBatches
@@ -478,9 +478,14 @@ def test_objective_decreases(precision, optimizer, with_tangents, make_tuner):
 
 
 @pytest.mark.parametrize("precision", sorted(PRECISIONS))
-def test_the_optimizer_computes_in_the_precision(precision, make_tuner, muon_dtypes):
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_the_precision_of_the_optimizer(
+    is_fast, precision, make_tuner, muon_dtypes, monkeypatch
+):
+    monkeypatch.setattr(optimizer, "has_fast_bfloat16", lambda device: is_fast)
     run(make_tuner(precision=precision, optimizer="muon"), 1)
-    assert muon_dtypes == {PRECISIONS[precision]}
+    is_coarse = is_fast and precision == "float32"
+    assert muon_dtypes == {torch.bfloat16 if is_coarse else PRECISIONS[precision]}
 
 
 def test_reports_are_means_over_the_samples(make_tuner, rng):

@@ -10,9 +10,11 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from skcae.engine import optimizer
 from skcae.engine import rows as rows_module
 from skcae.engine.activations import ACTIVATIONS
 from skcae.engine.device import PRECISIONS
+from skcae.engine.distributed import ALONE
 from skcae.engine.losses import LOSSES
 from skcae.engine.network import Architecture, Parameters
 from skcae.engine.training import Trainer
@@ -108,9 +110,25 @@ def test_objective_decreases_in_every_precision(precision, X):
 
 
 @all_precisions
-def test_the_optimizer_computes_in_the_precision(precision, X, muon_dtypes):
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_the_precision_of_the_optimizer(
+    is_fast, precision, X, muon_dtypes, monkeypatch
+):
+    monkeypatch.setattr(optimizer, "has_fast_bfloat16", lambda device: is_fast)
     run(make_trainer(X, precision=precision, optimizer="muon"), 1)
-    assert muon_dtypes == {PRECISIONS[precision]}
+    is_coarse = is_fast and precision == "float32"
+    assert muon_dtypes == {torch.bfloat16 if is_coarse else PRECISIONS[precision]}
+
+
+def test_all_processes_make_steps_of_one_precision(monkeypatch):
+    class Group:
+        def gather(self, value):
+            return [value, False]
+
+    monkeypatch.setattr(optimizer, "has_fast_bfloat16", lambda device: True)
+    arguments = torch.float32, torch.device("cpu")
+    assert optimizer.dtype_of_steps(*arguments, ALONE) == torch.bfloat16
+    assert optimizer.dtype_of_steps(*arguments, Group()) == torch.float32
 
 
 @pytest.mark.parametrize("lam", [0, 0.3])
