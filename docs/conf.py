@@ -1,9 +1,14 @@
 """Settings of Sphinx; CONTRIBUTING.md says how to build."""
 
+import sys
+from pathlib import Path
+
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import skcae
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "skcae"
 version = release = skcae.__version__
@@ -38,8 +43,9 @@ sphinx_gallery_conf = {
     "doc_module": ("skcae",),
     "filename_pattern": "",
     "capture_repr": (),
+    "image_srcset": ["2x"],
     "remove_config_comments": True,
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "gallery.by_job",
     "download_all_examples": False,
     "parallel": True,  # with as many processes as -j says
     "min_reported_time": 1e9,  # timings of a build say nothing

@@ -1,0 +1,25 @@
+"""The order of the examples in the gallery: by job."""
+
+ORDER = (
+    "digits_robustness",
+    "grid_search",
+    "series",
+    "text",
+    "wide",
+    "mixed_table",
+    "columns_and_names",
+    "few_labels",
+    "outliers",
+    "compare_detectors",
+    "denoising",
+    "decompositions",
+    "pictures",
+    "geometry",
+    "pytorch_loop",
+    "larger_than_memory",
+)
+
+
+def by_job(filename):
+    """Return the place of a script; a new one has to be named here."""
+    return ORDER.index(filename.removesuffix(".py"))
