@@ -26,6 +26,7 @@ from ._epochs import (
 )
 from ._pickles import StampedMixin
 from ._pretraining import TRANSFORMERS, Pretraining
+from ._spreading import most_samples, spread_labels
 from ._validation import scalers, validated, validated_weights, without_zeros
 from .engine import finetuning, geometry, inference
 from .engine.corruption import CORRUPTIONS, check_corruption
@@ -47,8 +48,10 @@ class ContractiveAutoencoderClassifier(
 
     A contractive autoencoder is fitted to all samples, labelled and unlabelled. Its
     encoder, with a softmax layer on top, is then fine-tuned to minimise the mean
-    cross-entropy of the labelled samples [1]_. With ``tangent_weight > 0`` the model is
-    the Manifold Tangent Classifier [2]_, whose objective has the additional penalty
+    cross-entropy of the labelled samples [1]_, and of the others with class
+    probabilities that spread to them: see ``label_spreading``. With
+    ``tangent_weight > 0`` the model is the Manifold Tangent Classifier [2]_, whose
+    objective has the additional penalty
 
     .. math::
         \\mathrm{tangent\\_weight} \\sum_{u \\in B(x)}
@@ -82,6 +85,17 @@ class ContractiveAutoencoderClassifier(
         of features and the layers' numbers of units. Only used if
         ``tangent_weight > 0``. The tangents take ``4 * n_tangents * n_features`` bytes
         for each labelled sample, or twice as many if ``precision="float64"``.
+
+    label_spreading : bool, default=True
+        Whether samples without a label take part in fine-tuning, with class
+        probabilities. These combine what spreads along a graph of nearest neighbours
+        [5]_ and what a network says that was trained on the labelled samples; how far
+        each is trusted is measured on labelled samples that are held out. The
+        probabilities are learnt with normal noise, unless there is a ``corruption`` or
+        X stays sparse. Scale X so that distances mean something. Fine-tuning takes some
+        ten times as long, besides the search for neighbours, in which at most
+        sqrt(3e12 / n_features) samples take part. Where more than half as many have a
+        label, the others only take part in pretraining.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes ``{label: weight}``, in (0, inf). Classes that are not
@@ -203,8 +217,7 @@ class ContractiveAutoencoderClassifier(
     The label −1 marks samples without a label, as in `sklearn.semi_supervised`. If the
     only labels are −1 and 1, however, −1 is a class, as in other classifiers. An array
     of strings and −1 needs the dtype object: in any other dtype −1 becomes a string,
-    which is a class (with a warning). With a `~sklearn.frozen.FrozenEstimator`,
-    unlabelled samples have no effect.
+    which is a class (with a warning).
 
     X may be a memory map (``numpy.load(..., mmap_mode="r")``) that is larger than
     memory. Labels and tangents are held in memory. The outputs of all layers of a
@@ -223,6 +236,8 @@ class ContractiveAutoencoderClassifier(
        Neural Computation 7, 1995.
     .. [4] R. A. Meyer, C. Musco, C. Musco and D. P. Woodruff, "Hutch++: Optimal
        Stochastic Trace Estimation", SOSA 2021.
+    .. [5] D. Zhou, O. Bousquet, T. N. Lal, J. Weston and B. Schölkopf, "Learning with
+       Local and Global Consistency", NIPS 2003.
 
     Examples
     --------
@@ -246,6 +261,7 @@ class ContractiveAutoencoderClassifier(
         "transformer": TRANSFORMERS,
         "tangent_weight": [Interval(Real, 0, None, closed="left")],
         "n_tangents": [Interval(Integral, 1, None, closed="left")],
+        "label_spreading": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "corruption": [StrOptions(set(CORRUPTIONS)), None],
@@ -272,6 +288,7 @@ class ContractiveAutoencoderClassifier(
         *,
         tangent_weight=0.0,
         n_tangents=8,
+        label_spreading=True,
         class_weight=None,
         alpha=0.0,
         corruption=None,
@@ -291,6 +308,7 @@ class ContractiveAutoencoderClassifier(
         self.transformer = transformer
         self.tangent_weight = tangent_weight
         self.n_tangents = n_tangents
+        self.label_spreading = label_spreading
         self.class_weight = class_weight
         self.alpha = alpha
         self.corruption = corruption
@@ -310,11 +328,13 @@ class ContractiveAutoencoderClassifier(
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, sample_weight=None):
-        """Fit the autoencoder to all samples and the classifier to the labelled ones.
+        """Fit the autoencoder to all samples, then the classifier.
 
         Ctrl-C stops the current phase (the training of an autoencoder, or fine-tuning)
-        with a warning, and keeps the phase's last finished epoch. Callbacks are called
-        for the epochs of fine-tuning, with the labelled samples only.
+        with a warning, and keeps the phase's last finished epoch. While labels spread
+        there is nothing to keep: KeyboardInterrupt is raised, and the estimator stays
+        as it was. Callbacks are called for the epochs of the last fine-tuning, with the
+        labelled samples only.
 
         Parameters
         ----------
@@ -369,8 +389,11 @@ class ContractiveAutoencoderClassifier(
             # All that can be wrong is found out before the hours of training.
             X, rows, weights, labelled, labels = self._validated(X, y, sample_weight)
             rng = check_random_state(self.random_state)
+            class_weights, parts = self._class_weights_and_parts(
+                weights, labelled, labels, rng
+            )
             data, validation_data = self._labelled_data(
-                rows, weights, labelled, labels, rng
+                rows, weights, labelled, labels, class_weights, parts
             )
             seed = rng.randint(np.iinfo(np.int32).max)
             start = Pretraining(self.transformer, X, rows.shape[1], seed)
@@ -383,8 +406,28 @@ class ContractiveAutoencoderClassifier(
                 partial(self._diverged, rows),
                 self._out_of_memory(),
             )
+            level = 0.0
+            start = partial(self._start, rng=rng, precision=precision, device=device)
+            to_learn = data
+            if self.label_spreading and self._spreads(rows, labelled):
+                to_learn, level = self._spread_data(
+                    rows,
+                    weights,
+                    labelled,
+                    parts,
+                    labels,
+                    class_weights,
+                    start,
+                    explained,
+                    rng,
+                )
             with explained():
-                training = self._start(data, validation_data, rng, precision, device)
+                training = start(
+                    to_learn,
+                    validation_data,
+                    level=level,
+                    verbose=self.verbose,
+                )
             # The labelled rows are copied only if a callback asks for them.
             X = cache(partial(self._labelled_rows, X, rows, labelled, data))
             y = self.classes_[labels]
@@ -404,7 +447,7 @@ class ContractiveAutoencoderClassifier(
         elif why == "interrupt":
             warnings.warn("Fine-tuning interrupted by user.")
         elif why == "convergence":
-            self._warn_of_unlearnt_classes(training, data, validation_data)
+            self._warn_of_unlearnt_classes(training, to_learn, validation_data)
         return self
 
     def _validated(self, X, y, sample_weight):
@@ -459,8 +502,11 @@ class ContractiveAutoencoderClassifier(
             )
         return X, rows, weights, labelled, labels
 
-    def _labelled_data(self, X, sample_weight, labelled, labels, rng):
-        """Return (rows, labels, weights) to train on, and those held out or None."""
+    def _class_weights_and_parts(self, sample_weight, labelled, labels, rng):
+        """Return the weights of the classes, and the parts of the labelled samples.
+
+        The parts are numbers of those to train on and, if any, of those to hold out.
+        """
         if isinstance(self.class_weight, dict):
             named, known = set(self.class_weight), set(self.classes_.tolist())
             # As in scikit-learn, other labels may be named if all labels of y are.
@@ -483,18 +529,15 @@ class ContractiveAutoencoderClassifier(
                 "class_weight must be weights in the range (0, inf). Got "
                 f"{self.class_weight!r} instead."
             )
-        if sample_weight is None:
-            sample_weight = np.ones(len(X))
-        sample_weight = sample_weight[labelled]
         if self.class_weight == "balanced":
-            weights = 1 / np.bincount(labels, sample_weight)
+            counted = None if sample_weight is None else sample_weight[labelled]
+            weights = 1 / np.bincount(labels, counted)
         weights /= weights.max()
         if weights.min() < np.finfo(np.float32).tiny:
             raise ValueError(
                 "class_weight must be weights whose ratios are in the range of float32."
                 f" Got {self.class_weight!r} instead."
             )
-        weights = weights[labels] * sample_weight
         parts = [np.arange(len(labelled))]
         if self.early_stopping:
             try:
@@ -516,16 +559,87 @@ class ContractiveAutoencoderClassifier(
                     f"{self.validation_fraction} can't hold out labelled samples of "
                     f"each class: {error}"
                 ) from error
+        return weights, [np.sort(part) for part in parts]
+
+    def _labelled_data(self, X, sample_weight, labelled, labels, class_weights, parts):
+        """Return (rows, labels, weights) to train on, and those held out or None."""
+        weights = class_weights[labels]
+        if sample_weight is not None:
+            weights = weights * sample_weight[labelled]
         # Rows are copied only if some are left out.
         if len(parts[0]) == len(X):
             return (X, labels, weights), None
 
         def taken(part):
-            part = np.sort(part)
             return X.take(labelled[part]), labels[part], weights[part]
 
         data, *held_out = map(taken, parts)
         return data, held_out[0] if held_out else None
+
+    def _spreads(self, rows, labelled):
+        """Whether there are samples without a label, and not too many with one."""
+        most = most_samples(rows.shape[1]) // 2
+        return len(labelled) < len(rows) and len(labelled) <= most
+
+    def _spread_data(
+        self,
+        rows,
+        sample_weight,
+        labelled,
+        parts,
+        labels,
+        class_weights,
+        start,
+        explained,
+        rng,
+    ):
+        """Return (rows, class probabilities, weights) to train on, and a noise level.
+
+        The rows are those with a label that aren't held out, and those without one;
+        of many, as many as the search for neighbours can take.
+        """
+        unlabelled = np.setdiff1d(np.arange(len(rows)), labelled)
+        n_more = max(1, most_samples(rows.shape[1]) - len(parts[0]))
+        if len(unlabelled) > n_more:
+            unlabelled = rng.choice(unlabelled, n_more, replace=False)
+        known = labelled[parts[0]]
+        index = np.sort(np.concatenate([known, unlabelled]))
+        chosen = rows.take(index)
+        targets = np.zeros((len(index), len(self.classes_)))
+        targets[np.searchsorted(index, known), labels[parts[0]]] = 1
+        of_rows = np.ones(len(index)) if sample_weight is None else sample_weight[index]
+
+        def train(part, targets, level):
+            data = chosen.take(part), targets, of_rows[part] * (targets @ class_weights)
+            with explained():
+                training = start(data, None, level=level)
+            why = training.run(self.max_iter, explained, lambda: None, lambda _: False)
+            if why == "interrupt":
+                raise KeyboardInterrupt  # There is nothing to keep yet.
+            trainer = training.trainer
+            arrays = trainer.arrays(training.progress.kept)
+
+            def probabilities(part):
+                return inference.map_rows(
+                    finetuning.probabilities,
+                    trainer.architecture,
+                    arrays,
+                    chosen.take(part).X if not chosen.out_of_core else chosen[part],
+                    device=resolve_device(self.device),
+                    takes_sparse=True,
+                ).astype(np.float64)
+
+            return probabilities
+
+        X = chosen[np.arange(len(index))] if chosen.out_of_core else chosen.X
+        if X.dtype.kind != "f":
+            X = X.astype(np.float32)
+        targets, level = spread_labels(X, targets, train, rng)
+        weights = of_rows * (targets @ class_weights)
+        device = resolve_device(self.device)
+        if chosen.kept_sparse(device, PRECISIONS["float32"]).stays_sparse:
+            level = 0.0  # Noise would make the rows dense.
+        return (chosen, targets, weights), level
 
     def _labelled_rows(self, X, rows, labelled, data):
         """Return the labelled rows of X, for callbacks.
@@ -550,8 +664,24 @@ class ContractiveAutoencoderClassifier(
                 f"{self.n_tangents} instead."
             )
 
-    def _start(self, data, validation_data, rng, precision, device):
-        """Return the `Training` to run."""
+    def _start(
+        self,
+        data,
+        validation_data,
+        *,
+        rng,
+        precision,
+        device,
+        level=0.0,
+        verbose=False,
+    ):
+        """Return the `Training` to run.
+
+        Without a corruption there is normal noise of this level.
+        """
+        corruption, corruption_level = self.corruption, float(self.corruption_level)
+        if corruption is None and level > 0:
+            corruption, corruption_level = "gaussian", level
         rows, labels, weights = data
         transformer = self.transformer_
         encoder = transformer._fitted_architecture
@@ -568,8 +698,8 @@ class ContractiveAutoencoderClassifier(
             tangents=self._tangents(rows, seed) if self.tangent_weight > 0 else None,
             tangent_weight=float(self.tangent_weight),
             alpha=float(self.alpha),
-            corruption=self.corruption,
-            corruption_level=float(self.corruption_level),
+            corruption=corruption,
+            corruption_level=corruption_level,
             learning_rate=float(self.learning_rate_init),
             optimizer=self.solver,
             batch_size=steps_batch_size(self.batch_size, len(rows)),
@@ -590,7 +720,7 @@ class ContractiveAutoencoderClassifier(
             ),
             names,
             validation=validation_data,
-            verbose=self.verbose,
+            verbose=verbose,
         )
 
     def _tangents(self, X, seed):
@@ -649,6 +779,8 @@ class ContractiveAutoencoderClassifier(
     def _frequencies(self, data):
         """Return the weighted frequencies of the classes."""
         _, labels, weights = data
+        if labels.ndim == 2:
+            return weights @ labels / weights.sum()
         return np.bincount(labels, weights, len(self.classes_)) / weights.sum()
 
     def _diverged(self, rows, error):

@@ -54,6 +54,7 @@ FLOORS = (
     "_transformer",
     "stacking",
     "_pretraining",
+    "_spreading",
     "_classifier",
     "_detector",
     "callbacks",

@@ -106,4 +106,5 @@ def test_modules_have_docstrings():
 def test_api_reference_lists_the_public_modules():
     path = Path(__file__).parents[1] / "docs" / "api.rst"
     listed = re.findall(r"^   (skcae[\w.]*)$", path.read_text("utf-8"), re.MULTILINE)
-    assert sorted(listed) == _public_modules()
+    modules = [name for name in listed if name.rpartition(".")[2].islower()]
+    assert sorted(modules) == _public_modules()

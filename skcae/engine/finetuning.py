@@ -78,6 +78,13 @@ def _log_softmax(z):
     return torch.log_softmax(z, 1, dtype=torch.promote_types(z.dtype, torch.float32))
 
 
+def _cross_entropy(log_output, target):
+    """Return −log o of the classes, or its mean under class probabilities."""
+    if target.dim() == 2:
+        return -(log_output * target).sum(dim=1)
+    return -log_output.gather(1, target.unsqueeze(1)).squeeze(1)
+
+
 def logits(architecture, parameters, x):
     """Return z = h(x) U + c, of shape (n_samples, n_classes)."""
     return decode(architecture, parameters, encode(architecture, parameters, x)[1][-1])
@@ -189,8 +196,8 @@ def classifier_objective(
     architecture : ClassifierArchitecture
     parameters : Parameters
     x : Tensor of shape (n_samples, n_features)
-    target : Tensor of shape (n_samples,)
-        Class indices, int64.
+    target : Tensor of shape (n_samples,) or (n_samples, n_classes)
+        Class indices, int64, or class probabilities.
     tangents : Tensor of shape (n_samples, n_tangents, n_features), default=None
     generator : torch.Generator, default=None
         As in `draw_class_probes`. Required if there are tangents.
@@ -202,7 +209,7 @@ def classifier_objective(
     encoding = encode(architecture, parameters, x)
     z = decode(architecture, parameters, encoding[1][-1])
     log_output = _log_softmax(z)
-    cross_entropy = -log_output.gather(1, target.unsqueeze(1)).squeeze(1)
+    cross_entropy = _cross_entropy(log_output, target)
     tangent = torch.zeros_like(cross_entropy)
     if tangents is not None:
         output = log_output.exp()
@@ -258,13 +265,15 @@ class CrossEntropyGradient(FlatGradient):
             product(h, w, b, out=a)
             h = self.activation.value(a, out=out)
         log_output = _log_softmax(torch.addmm(bias, h, weight))
-        classes = target.unsqueeze(1)
-        losses = log_output.gather(1, classes).squeeze(1)
+        losses = _cross_entropy(log_output, target)
         if weights is not None:
             losses = losses * weights
-        delta = log_output.exp_().scatter_add_(
-            1, classes, log_output.new_full((1, 1), -1.0).expand(n_samples, 1)
-        )
+        delta = log_output.exp_()
+        if target.dim() == 2:
+            delta.sub_(target)
+        else:
+            minus_one = delta.new_full((1, 1), -1.0).expand(n_samples, 1)
+            delta.scatter_add_(1, target.unsqueeze(1), minus_one)
         if weights is not None:
             delta.mul_(weights.unsqueeze(1))
         delta = delta.div_(n_samples).to(self.dtype)
@@ -279,7 +288,7 @@ class CrossEntropyGradient(FlatGradient):
                 a, h = pre_activations[i - 1], activations[i - 1]
                 delta = torch.mm(delta, self._layers[i][0].T, out=deltas[i - 1])
                 delta.mul_(self.activation.derivative(a, h, out=a))
-        return ClassifierTerms(-losses.sum(), self._no_tangent)
+        return ClassifierTerms(losses.sum(), self._no_tangent)
 
 
 class FineTuner(TrainingRun):
@@ -291,8 +300,8 @@ class FineTuner(TrainingRun):
     ----------
     architecture : ClassifierArchitecture
     X : ndarray, CSR array or Rows of shape (n_samples, n_features)
-    labels : ndarray of shape (n_samples,)
-        Class indices, from 0.
+    labels : ndarray of shape (n_samples,) or (n_samples, n_classes)
+        Class indices, from 0, or class probabilities.
     encoder_weights, encoder_biases : list of ndarray
         The encoder to start from.
     weights : ndarray of shape (n_samples,)
@@ -352,7 +361,7 @@ class FineTuner(TrainingRun):
             rows = rows.kept_sparse(device, dtype)
         self.batches = ShuffledBatches(
             rows,
-            np.asarray(labels, dtype=np.int64),
+            cast(labels, wide) if labels.ndim == 2 else labels.astype(np.int64),
             cast(weights / weights.mean(), wide),
             None if tangents is None else cast(tangents, wide),
             batch_size=batch_size,
