@@ -631,13 +631,16 @@ class ContractiveAutoencoderClassifier(
 
             return probabilities
 
-        X = chosen[np.arange(len(index))] if chosen.out_of_core else chosen.X
-        if X.dtype.kind != "f":
-            X = X.astype(np.float32)
+        device = resolve_device(self.device)
+        kept = chosen.kept_sparse(device, PRECISIONS["float32"])
+        # Distances are to be the same for all forms of the same rows.
+        if kept.stays_sparse:
+            X = kept.X.astype(np.float64)
+        else:
+            X = np.ascontiguousarray(chosen[np.arange(len(index))], np.float64)
         targets, level = spread_labels(X, targets, train, rng)
         weights = of_rows * (targets @ class_weights)
-        device = resolve_device(self.device)
-        if chosen.kept_sparse(device, PRECISIONS["float32"]).stays_sparse:
+        if kept.stays_sparse:
             level = 0.0  # Noise would make the rows dense.
         return (chosen, targets, weights), level
 

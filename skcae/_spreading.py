@@ -7,7 +7,7 @@ trusted is measured on labelled samples that are held out.
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 from scipy.special import log_softmax, softmax
 from sklearn.neighbors import NearestNeighbors
 
@@ -75,8 +75,9 @@ class NeighbourGraph:
         )
         edges = edges.maximum(edges.T)
         degrees = np.asarray(edges.sum(axis=1)).ravel()
-        root = diags_array(1 / np.sqrt(np.maximum(degrees, _LEAST)))
-        self._edges = root @ edges @ root
+        root = 1 / np.sqrt(np.maximum(degrees, _LEAST))
+        edges.data *= np.repeat(root, np.diff(edges.indptr)) * root[edges.indices]
+        self._edges = edges
 
     def spread(self, labels, share=_SHARE):
         """Return the class probabilities of all samples.
@@ -175,7 +176,8 @@ def _held_out(graph, labels, labelled, train, rng):
 
 def _safe_log(probabilities):
     n_classes = probabilities.shape[-1]
-    return np.log((1 - n_classes * _LEAST) * probabilities + _LEAST)
+    least = min(_LEAST, 0.1 / n_classes)
+    return np.log((1 - n_classes * least) * probabilities + least)
 
 
 def _weights_of(guesses, labels):
