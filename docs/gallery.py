@@ -21,5 +21,6 @@ ORDER = (
 
 
 def by_job(filename):
-    """Return the place of a script; a new one has to be named here."""
-    return ORDER.index(filename.removesuffix(".py"))
+    """Return the key of a script to sort by; one that isn't named comes last."""
+    name = filename.removesuffix(".py")
+    return ORDER.index(name) if name in ORDER else len(ORDER), name

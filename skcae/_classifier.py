@@ -3,6 +3,7 @@
 import warnings
 from functools import cache, partial
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import xlogy
@@ -39,6 +40,34 @@ from .engine.rows import as_array
 # A classifier has learned nothing useful if its cross-entropy is above this fraction of
 # that of constant probabilities.
 _UNLEARNT = 0.98
+
+
+class _Samples(NamedTuple):
+    """The samples of a fit, and what is known of their classes.
+
+    Attributes
+    ----------
+    rows : Rows
+        All samples.
+    weights : ndarray or None
+        Weights of all samples.
+    labelled : ndarray
+        Numbers of the rows that have a label, ascending.
+    labels : ndarray
+        Numbers of their classes.
+    class_weights : ndarray
+        Weights of the classes.
+    parts : list of ndarray
+        Places in ``labelled`` of the samples to train on and, if any, of those to hold
+        out, ascending.
+    """
+
+    rows: object
+    weights: object
+    labelled: np.ndarray
+    labels: np.ndarray
+    class_weights: np.ndarray
+    parts: list
 
 
 class ContractiveAutoencoderClassifier(
@@ -84,7 +113,7 @@ class ContractiveAutoencoderClassifier(
         iteration. The number must be at least 1, and at most the smallest of the number
         of features and the layers' numbers of units. Only used if
         ``tangent_weight > 0``. The tangents take ``4 * n_tangents * n_features`` bytes
-        for each labelled sample, or twice as many if ``precision="float64"``.
+        for each sample of fine-tuning, or twice as many if ``precision="float64"``.
 
     label_spreading : bool, default=True
         Whether samples without a label take part in fine-tuning, with class
@@ -94,8 +123,8 @@ class ContractiveAutoencoderClassifier(
         probabilities are learnt with normal noise, unless there is a ``corruption`` or
         X stays sparse. Scale X so that distances mean something. Fine-tuning takes some
         ten times as long, besides the search for neighbours, in which at most
-        sqrt(3e12 / n_features) samples take part. Where more than half as many have a
-        label, the others only take part in pretraining.
+        sqrt(3e12 / n_features) samples take part, which are held in memory. Where more
+        than half as many have a label, the others only take part in pretraining.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes ``{label: weight}``, in (0, inf). Classes that are not
@@ -129,8 +158,8 @@ class ContractiveAutoencoderClassifier(
         there is progress, and then falls to zero; see ``n_iter_no_change``.
 
     batch_size : int or "auto", default="auto"
-        Number of labelled samples in a gradient step. "auto" is a sixteenth of all
-        labelled samples to train on, but at least 16 and at most 1024.
+        Number of samples in a gradient step. "auto" is a sixteenth of all samples of
+        fine-tuning, but at least 16 and at most 1024.
 
     max_iter : int, default=500
         Maximum number of epochs of fine-tuning. In [1, inf).
@@ -389,44 +418,29 @@ class ContractiveAutoencoderClassifier(
             # All that can be wrong is found out before the hours of training.
             X, rows, weights, labelled, labels = self._validated(X, y, sample_weight)
             rng = check_random_state(self.random_state)
-            class_weights, parts = self._class_weights_and_parts(
-                weights, labelled, labels, rng
-            )
-            data, validation_data = self._labelled_data(
-                rows, weights, labelled, labels, class_weights, parts
-            )
+            class_weights = self._class_weights(weights, labelled, labels)
+            parts = self._parts(labels, rng)
+            samples = _Samples(rows, weights, labelled, labels, class_weights, parts)
+            data, validation_data = self._labelled_data(samples)
             seed = rng.randint(np.iinfo(np.int32).max)
-            start = Pretraining(self.transformer, X, rows.shape[1], seed)
-            self._check_n_tangents(start.sizes)
+            pretraining = Pretraining(self.transformer, X, rows.shape[1], seed)
+            self._check_n_tangents(pretraining.sizes)
             device = resolve_device(self.device)
-            precision = start.first._usable_precision(device)
-            self.transformer_ = start.run(X, weights)
+            precision = pretraining.first._usable_precision(device)
+            self.transformer_ = pretraining.run(X, weights)
             explained = partial(
                 explained_failure,
                 partial(self._diverged, rows),
                 self._out_of_memory(),
             )
-            level = 0.0
             start = partial(self._start, rng=rng, precision=precision, device=device)
-            to_learn = data
-            if self.label_spreading and self._spreads(rows, labelled):
-                to_learn, level = self._spread_data(
-                    rows,
-                    weights,
-                    labelled,
-                    parts,
-                    labels,
-                    class_weights,
-                    start,
-                    explained,
-                    rng,
-                )
+            to_learn, level = data, 0.0
+            if self.label_spreading and self._spreads(samples):
+                network = partial(self._network, start, explained)
+                to_learn, level = self._spread_data(samples, network, device, rng)
             with explained():
                 training = start(
-                    to_learn,
-                    validation_data,
-                    level=level,
-                    verbose=self.verbose,
+                    to_learn, validation_data, level=level, verbose=self.verbose
                 )
             # The labelled rows are copied only if a callback asks for them.
             X = cache(partial(self._labelled_rows, X, rows, labelled, data))
@@ -502,11 +516,8 @@ class ContractiveAutoencoderClassifier(
             )
         return X, rows, weights, labelled, labels
 
-    def _class_weights_and_parts(self, sample_weight, labelled, labels, rng):
-        """Return the weights of the classes, and the parts of the labelled samples.
-
-        The parts are numbers of those to train on and, if any, of those to hold out.
-        """
+    def _class_weights(self, sample_weight, labelled, labels):
+        """Return the weights of the classes, the largest of which is 1."""
         if isinstance(self.class_weight, dict):
             named, known = set(self.class_weight), set(self.classes_.tolist())
             # As in scikit-learn, other labels may be named if all labels of y are.
@@ -538,7 +549,14 @@ class ContractiveAutoencoderClassifier(
                 "class_weight must be weights whose ratios are in the range of float32."
                 f" Got {self.class_weight!r} instead."
             )
-        parts = [np.arange(len(labelled))]
+        return weights
+
+    def _parts(self, labels, rng):
+        """Return the places of samples to train on and, if any, of those to hold out.
+
+        They are places among the labelled samples.
+        """
+        parts = [np.arange(len(labels))]
         if self.early_stopping:
             try:
                 parts = train_test_split(
@@ -559,45 +577,54 @@ class ContractiveAutoencoderClassifier(
                     f"{self.validation_fraction} can't hold out labelled samples of "
                     f"each class: {error}"
                 ) from error
-        return weights, [np.sort(part) for part in parts]
+        return [np.sort(part) for part in parts]
 
-    def _labelled_data(self, X, sample_weight, labelled, labels, class_weights, parts):
+    def _labelled_data(self, samples):
         """Return (rows, labels, weights) to train on, and those held out or None."""
+        rows, sample_weight, labelled, labels, class_weights, parts = samples
         weights = class_weights[labels]
         if sample_weight is not None:
             weights = weights * sample_weight[labelled]
         # Rows are copied only if some are left out.
-        if len(parts[0]) == len(X):
-            return (X, labels, weights), None
+        if len(parts[0]) == len(rows):
+            return (rows, labels, weights), None
 
         def taken(part):
-            return X.take(labelled[part]), labels[part], weights[part]
+            return rows.take(labelled[part]), labels[part], weights[part]
 
         data, *held_out = map(taken, parts)
         return data, held_out[0] if held_out else None
 
-    def _spreads(self, rows, labelled):
+    def _spreads(self, samples):
         """Whether there are samples without a label, and not too many with one."""
-        most = most_samples(rows.shape[1]) // 2
-        return len(labelled) < len(rows) and len(labelled) <= most
+        n_labelled = len(samples.labelled)
+        most = most_samples(samples.rows.shape[1]) // 2
+        return n_labelled < len(samples.rows) and n_labelled <= most
 
-    def _spread_data(
-        self,
-        rows,
-        sample_weight,
-        labelled,
-        parts,
-        labels,
-        class_weights,
-        start,
-        explained,
-        rng,
-    ):
+    def _network(self, start, explained, data, level):
+        """Train on data; return the function of rows that gives class probabilities."""
+        with explained():
+            training = start(data, None, level=level)
+        why = training.run(self.max_iter, explained, lambda: None, lambda _: False)
+        if why == "interrupt":
+            raise KeyboardInterrupt  # There is nothing to keep yet.
+        trainer = training.trainer
+        return partial(
+            inference.map_rows,
+            finetuning.probabilities,
+            trainer.architecture,
+            trainer.arrays(training.progress.kept),
+            device=trainer.batches.device,
+            takes_sparse=True,
+        )
+
+    def _spread_data(self, samples, network, device, rng):
         """Return (rows, class probabilities, weights) to train on, and a noise level.
 
         The rows are those with a label that aren't held out, and those without one;
         of many, as many as the search for neighbours can take.
         """
+        rows, sample_weight, labelled, labels, class_weights, parts = samples
         unlabelled = np.setdiff1d(np.arange(len(rows)), labelled)
         n_more = max(1, most_samples(rows.shape[1]) - len(parts[0]))
         if len(unlabelled) > n_more:
@@ -610,34 +637,16 @@ class ContractiveAutoencoderClassifier(
         of_rows = np.ones(len(index)) if sample_weight is None else sample_weight[index]
 
         def train(part, targets, level):
-            data = chosen.take(part), targets, of_rows[part] * (targets @ class_weights)
-            with explained():
-                training = start(data, None, level=level)
-            why = training.run(self.max_iter, explained, lambda: None, lambda _: False)
-            if why == "interrupt":
-                raise KeyboardInterrupt  # There is nothing to keep yet.
-            trainer = training.trainer
-            arrays = trainer.arrays(training.progress.kept)
+            weights = of_rows[part] * (targets @ class_weights)
+            function = network((chosen.take(part), targets, weights), level)
+            return lambda part: function(chosen.take(part)).astype(np.float64)
 
-            def probabilities(part):
-                return inference.map_rows(
-                    finetuning.probabilities,
-                    trainer.architecture,
-                    arrays,
-                    chosen.take(part).X if not chosen.out_of_core else chosen[part],
-                    device=resolve_device(self.device),
-                    takes_sparse=True,
-                ).astype(np.float64)
-
-            return probabilities
-
-        device = resolve_device(self.device)
         kept = chosen.kept_sparse(device, PRECISIONS["float32"])
         # Distances are to be the same for all forms of the same rows.
         if kept.stays_sparse:
             X = kept.X.astype(np.float64)
         else:
-            X = np.ascontiguousarray(chosen[np.arange(len(index))], np.float64)
+            X = np.ascontiguousarray(chosen[:], np.float64)
         targets, level = spread_labels(X, targets, train, rng)
         weights = of_rows * (targets @ class_weights)
         if kept.stays_sparse:

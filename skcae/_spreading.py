@@ -99,7 +99,7 @@ class NeighbourGraph:
 
 
 def spread_labels(X, labels, train, rng):
-    """Return the class probabilities of all samples, and how they were found.
+    """Return the class probabilities of all samples, and the noise to learn them with.
 
     Parameters
     ----------
@@ -122,13 +122,8 @@ def spread_labels(X, labels, train, rng):
     labelled = np.flatnonzero(labels.any(axis=1))
     everything = np.arange(len(labels))
     graph = NeighbourGraph(X)
-    guesses = [
-        _safe_log(guess)
-        for guess in (
-            graph.spread(labels),
-            train(labelled, labels[labelled], 0.0)(everything),
-        )
-    ]
+    network = train(labelled, labels[labelled], 0.0)
+    guesses = _safe_log(np.stack([graph.spread(labels), network(everything)]))
     held_out = _held_out(graph, labels, labelled, train, rng)
     weights = _weights_of(held_out, labels[labelled])
 
@@ -139,18 +134,18 @@ def spread_labels(X, labels, train, rng):
 
     targets = combined(weights, guesses)
     scale = graph.distance / np.sqrt(X.shape[1])
+    level = 0.5 * scale
     errors = [_error(guess[np.newaxis], labels[labelled]) for guess in held_out]
     if errors[0] >= errors[1]:
-        return targets, 0.5 * scale
+        return targets, level
     # Where the graph knows more than the network, what a network learns from both is
     # better than the network was; it takes its place twice.
-    level = 0.5 * scale
     for _ in range(_N_ROUNDS):
-        network = _safe_log(train(everything, targets, level)(everything))
+        learnt = _safe_log(train(everything, targets, level)(everything))
         level = 1.5 * scale
-        targets = combined([weights[0], 1.0], [guesses[0], network])
+        targets = combined([weights[0], 1.0], [guesses[0], learnt])
         spread = _safe_log(graph.spread(targets, _SHARE_OF_ROUNDS))
-        targets = combined([weights[0], 1.0], [spread, network])
+        targets = combined([weights[0], 1.0], [spread, learnt])
     return targets, level
 
 
@@ -180,18 +175,14 @@ def _safe_log(probabilities):
     return np.log((1 - n_classes * least) * probabilities + least)
 
 
-def _weights_of(guesses, labels):
-    """Return the weights a, b for which p ∝ exp(a log p₁ + b log p₂) fits best."""
-    return _fit(guesses, labels).x
-
-
 def _error(guesses, labels):
     """Return the cross-entropy of labels, with the weights that fit best."""
     z = np.tensordot(_weights_of(guesses, labels), guesses, axes=1)
     return -(labels * log_softmax(z, axis=1)).sum()
 
 
-def _fit(guesses, labels):
+def _weights_of(guesses, labels):
+    """Return the weights a, b for which p ∝ exp(a log p₁ + b log p₂) fits best."""
     prior = np.full(len(guesses), _PRIOR_WEIGHT)
 
     def loss(weights):
@@ -203,4 +194,4 @@ def _fit(guesses, labels):
         return value, np.array(gradient) + 2 * deviation
 
     bounds = [(0, _LARGEST_WEIGHT)] * len(guesses)
-    return minimize(loss, prior, jac=True, bounds=bounds)
+    return minimize(loss, prior, jac=True, bounds=bounds).x

@@ -361,7 +361,7 @@ class FineTuner(TrainingRun):
             rows = rows.kept_sparse(device, dtype)
         self.batches = ShuffledBatches(
             rows,
-            cast(labels, wide) if labels.ndim == 2 else labels.astype(np.int64),
+            cast(labels, wide) if labels.ndim == 2 else np.asarray(labels, np.int64),
             cast(weights / weights.mean(), wide),
             None if tangents is None else cast(tangents, wide),
             batch_size=batch_size,
